@@ -1,0 +1,1 @@
+"""The ingress: a raw ASGI application that batches what people ask into few Redis round trips."""

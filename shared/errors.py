@@ -1,0 +1,40 @@
+"""What can go wrong, as the rest of the system names it."""
+
+
+class DaegiError(Exception):
+    """The base of every error that Daegi raises on purpose; its docstring is its message."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or type(self).__doc__)
+
+
+class UnavailableError(DaegiError):
+    """Redis cannot be reached or cannot answer now."""
+
+
+class OverloadedError(DaegiError):
+    """More is waiting than this process takes on."""
+
+
+class EventNotFoundError(DaegiError):
+    """There is no such event."""
+
+
+class TooManyEventsError(DaegiError):
+    """There are too many events to open another one."""
+
+
+class LogLostError(DaegiError):
+    """The event's log is being written back; try again soon."""
+
+
+class KeyReusedError(DaegiError):
+    """This Idempotency-Key was used by somebody else."""
+
+
+class InvalidTokenError(DaegiError):
+    """The token is not one of ours."""
+
+
+class UnknownVersionError(DaegiError):
+    """This was written by a version of Daegi that this one does not know."""

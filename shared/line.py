@@ -1,0 +1,350 @@
+"""The line: every change of state, one typed method per Lua step, over one Redis client."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
+
+from shared import replies
+from shared.errors import EventNotFoundError, LogLostError, UnavailableError, UnknownVersionError
+from shared.keys import EventKeys, Keys
+from shared.redis_client import is_disconnect, is_refusal
+from shared.replies import Standing
+from shared.scripts import load_script
+from shared.settings import Settings
+
+CHUNK = 500
+"""Entries that one script call looks at, so that it blocks Redis for at most 5 ms."""
+
+PULSE_FRESH_MS = 3000
+"""A gap between a process's pulses above this starts its door grace (DESIGN.md, The door)."""
+
+INDEX_FRESH_MS = 1000
+MILESTONES = 1024
+_WAIT_MS = 500
+
+_Value = str | bytes | int
+
+
+class Join(NamedTuple):
+    """One join: the digests of its Idempotency-Key and user (b'' without a key), and who joins."""
+
+    key: bytes
+    who: bytes
+
+
+class Enqueued(NamedTuple):
+    """A batch's answer."""
+
+    created: bool
+    standing: Standing
+    joined: list[replies.Joined]
+
+
+class Line:
+    """Joins, polls, enters, leaves and the workers' upkeep of every event on one Redis.
+
+    `reachable` is what the last call found: None before the first. Raises UnavailableError when Redis is away or
+    refuses, UnknownVersionError for a state written by another version of Daegi. `clock` (us) is for tests that
+    move time.
+    """
+
+    def __init__(self, redis: "Redis[bytes]", settings: Settings, clock: Callable[[], int] | None = None) -> None:
+        self.reachable: bool | None = None
+        self._redis = redis
+        self._clock = clock
+        self._acks = settings.min_replicas_ack
+        self.keys = Keys(settings.key_prefix)
+        self._event_keys = lru_cache(maxsize=4096)(self.keys.event)
+        self._heartbeat_ttl = _ms(settings.heartbeat_ttl)
+        self._settings = (
+            str(settings.admit_rate),
+            str(settings.admit_burst),
+            *(
+                str(_ms(seconds))
+                for seconds in (
+                    settings.pass_ttl,
+                    settings.heartbeat_ttl,
+                    settings.ready_ttl,
+                    settings.call_fresh,
+                    settings.dedupe_ttl,
+                    settings.line_ttl,
+                )
+            ),
+        )
+
+    # What people ask for
+
+    async def enqueue(self, event_id: str, joins: Sequence[Join], may_create: bool) -> Enqueued:
+        """Round trip 1 of joining: gives each a place. Raises EventNotFoundError, LogLostError."""
+        args = [value for join in joins for value in join]
+        code, created, standing, flat = await self._step("enqueue", event_id, int(may_create), *args)
+        if code == 0:
+            raise EventNotFoundError
+        if code == -1:
+            raise LogLostError
+        joined = [
+            replies.Joined(flat[i], int(flat[i + 1] or 0), flat[i + 2]) for i in range(0, len(flat), 3)
+        ]
+        return Enqueued(bool(created), Standing.parse(standing), joined)
+
+    async def confirm(self, event_id: str, tickets: Sequence[int], now: int, *, note_activity: bool) -> int | None:
+        """Round trip 2 of joining: heartbeats at `now` (ms), the event's activity, replication.
+
+        Returns how many events there are, if activity was noted.
+        """
+        keys = self._event_keys(event_id)
+        commands: list[tuple[_Value, ...]] = []
+        if tickets:
+            commands.append(("ZADD", keys.heartbeat, "GT", *(value for t in tickets for value in (now, t))))
+        if self._acks:
+            commands.append(("WAIT", self._acks, _WAIT_MS))
+        if note_activity:
+            commands += [("ZADD", self.keys.events, "GT", now, event_id), ("ZCARD", self.keys.events)]
+        if not commands:
+            return None
+        results = await self._pipeline(commands)
+        if self._acks:
+            _check_acks(results[1 if tickets else 0], self._acks)
+        return int(results[-1]) if note_activity else None
+
+    async def poll(
+        self, event_id: str, tickets: Sequence[int], *, grace: bool = False
+    ) -> tuple[Standing, list[replies.Polled]]:
+        """Where these tickets stand, exactly; hears them and opens the door."""
+        standing, flat = await self._step("poll", event_id, int(grace), *tickets)
+        return Standing.parse(standing), [replies.Polled(*flat[i : i + 2]) for i in range(0, len(flat), 2)]
+
+    async def enter(
+        self, event_id: str, tickets: Sequence[int], *, grace: bool = False
+    ) -> tuple[Standing, list[replies.Entered]]:
+        """Lets in whoever is called while there are tokens."""
+        standing, flat = await self._step("enter", event_id, int(grace), *tickets, acknowledged=True)
+        entered = []
+        for i in range(0, len(flat), 3):
+            code, a, b = flat[i : i + 3]
+            if code == replies.EnterCode.GRANTED:
+                entered.append(replies.Entered(code, 0, int(a), int(b)))
+            else:
+                entered.append(replies.Entered(code, int(a), 0, 0))
+        return Standing.parse(standing), entered
+
+    async def leave(self, event_id: str, tickets: Sequence[int]) -> int:
+        """Takes tickets out of the line, or cancels their unredeemed reservations; returns how many left."""
+        return int(await self._step("leave", event_id, *tickets))
+
+    async def redeem(self, event_id: str, ticket: int, issued: int) -> replies.Redeemed:
+        """Redeems the reservation issued at a time in ms, once."""
+        code, who, granted = await self._step("redeem", event_id, ticket, issued, acknowledged=True)
+        return replies.Redeemed(code, who, int(float(granted)))
+
+    async def index(self, event_id: str) -> replies.Index | None:
+        """The published position index, if there is one."""
+        blob = await self._command("GET", self._event_keys(event_id).position_index)
+        return replies.Index.parse(blob) if blob else None
+
+    # What operators ask for
+
+    async def configure(self, event_id: str, changes: dict[str, str]) -> None:
+        """Declares an event, or changes its rate, burst, pass_ttl (ms) or paused; holds from the next call on."""
+        await self._step("configure", event_id, *(value for change in changes.items() for value in change))
+
+    async def describe(self, event_id: str) -> replies.Described:
+        """All there is to say about an event."""
+        declared, state, logged, called, absent, admitted, burst, pass_ttl, totals, standing = await self._step(
+            "describe", event_id
+        )
+        names = ("joined", "admitted", "redeemed", "left", "expired", "stepped_aside")
+        return replies.Described(
+            bool(declared),
+            bool(state),
+            logged,
+            called,
+            absent,
+            admitted,
+            float(burst),
+            int(pass_ttl),
+            dict(zip(names, totals, strict=True)),
+            Standing.parse(standing),
+        )
+
+    async def condemn(self, event_id: str) -> bool:
+        """Has repair write the log anew from the members of a damaged line; False if it is not damaged."""
+        return bool(await self._step("condemn", event_id))
+
+    # The events and the ingress
+
+    async def note_activity(self, event_ids: Sequence[str], now: int) -> int:
+        """Lists these events as active at `now` (ms); returns how many events there are."""
+        commands: list[tuple[_Value, ...]] = [("ZCARD", self.keys.events)]
+        if event_ids:
+            active = (value for event_id in event_ids for value in (now, event_id))
+            commands.insert(0, ("ZADD", self.keys.events, "GT", *active))
+        return int((await self._pipeline(commands))[-1])
+
+    async def events(self, start: int, count: int) -> list[tuple[str, int]]:
+        """A piece of the list of events, the longest quiet first, with their last activity in ms."""
+        found = await self._command("ZRANGE", self.keys.events, start, start + count - 1, "WITHSCORES")
+        return [(found[i].decode(), int(float(found[i + 1]))) for i in range(0, len(found), 2)]
+
+    async def forget(self, event_id: str, activity: int) -> bool:
+        """Takes an event off the list if its last activity (ms) is still the one given."""
+        return bool(await self._run("forget", (self.keys.events,), event_id, activity))
+
+    async def pulse(self, process: str) -> replies.Pulse:
+        """Says that this ingress process is alive; its name is '-id' the first time, then as answered."""
+        now, last, accompanied, name = await self._run(
+            "pulse", (self.keys.pulse,), self._now(), process, PULSE_FRESH_MS
+        )
+        return replies.Pulse(int(now), int(last), bool(accompanied), name.decode())
+
+    async def goodbye(self, process: str) -> None:
+        """Takes back this process's pulse: its end is no interruption."""
+        await self._command("ZREM", self.keys.pulse, process)
+
+    async def fleet(self, stale_after: int) -> replies.Fleet:
+        """Whether the ingress was interrupted: pulses older than `stale_after` (ms) are stale."""
+        interrupted, alive = await self._run(
+            "fleet", (self.keys.pulse,), self._now(), stale_after, self._heartbeat_ttl
+        )
+        return replies.Fleet(int(interrupted), alive)
+
+    # What the workers do
+
+    async def refresh(self, event_id: str, tickets: Sequence[int]) -> int:
+        """Refreshes heartbeats of those still there, at most CHUNK."""
+        return int(await self._run("refresh", (self._event_keys(event_id).heartbeat,), self._now(), *tickets))
+
+    async def publish_index(self, event_id: str) -> bool:
+        """Publishes the position index unless it is younger than a second."""
+        return bool(await self._step("index", event_id, INDEX_FRESH_MS, MILESTONES))
+
+    async def reap(self, event_id: str, *, interrupted: int, longest_gap: int, limit: int = 256) -> replies.Reaped:
+        """A sweep's visit: grace, the door, expiry, pruning. `interrupted` and `longest_gap` in ms."""
+        more, expired, unlinked, standing = await self._step("reap", event_id, interrupted, longest_gap, limit)
+        return replies.Reaped(bool(more), expired, bool(unlinked), Standing.parse(standing))
+
+    async def inspect(self, event_id: str) -> replies.Inspected:
+        """Compares the counts of the log and of what is rebuilt from it."""
+        places, heartbeats, logged, members, standing = await self._step("inspect", event_id)
+        return replies.Inspected(bool(places), bool(heartbeats), logged, members, Standing.parse(standing))
+
+    async def repair(
+        self, event_id: str, *, after: bytes = b"-", heartbeats: bool = True, tickets: Sequence[int] = ()
+    ) -> replies.Repaired:
+        """Writes back a piece of the line: up to CHUNK log entries after one, or these tickets alone."""
+        next_entry, written, standing = await self._step(
+            "repair", event_id, int(heartbeats), after, CHUNK, *tickets
+        )
+        return replies.Repaired(next_entry, written, Standing.parse(standing))
+
+    async def relog(
+        self, event_id: str, entries: Sequence[tuple[int, bytes]], *, begin: bool = False, finish: bool = False
+    ) -> int:
+        """Writes back a piece of a lost log: tickets and who, rising, at most CHUNK.
+
+        Returns 0 if the log is not lost, 1 if written, 2 if the log is whole again, -1 if somebody is missing.
+        """
+        mode = 1 if begin else 2 if finish else 0
+        return int(await self._step("relog", event_id, mode, *(value for entry in entries for value in entry)))
+
+    async def members(self, event_id: str) -> list[int]:
+        """Every member of a line whose log is lost, in ticket order. While it is, people only leave."""
+        keys = self._event_keys(event_id)
+        found: set[int] = set()
+        # From absent to line, as people come back; from the end, so that a departure shifts nobody out of sight.
+        for key in (keys.absent, keys.called, keys.queue):
+            end = int(await self._command("ZCARD", key))
+            while end > 0:
+                start = max(0, end - CHUNK)
+                found.update(map(int, await self._command("ZRANGE", key, start, end - 1)))
+                end = start
+        return sorted(found)
+
+    async def known_users(self, event_id: str) -> dict[int, bytes]:
+        """Who holds which ticket, as far as places and what is left of the log tell."""
+        keys = self._event_keys(event_id)
+        known: dict[int, bytes] = {}
+        cursor = 0
+        while True:
+            reply = await self._command("HSCAN", keys.places, cursor, "COUNT", CHUNK)
+            cursor = int(reply[0])
+            known.update({int(ticket): b"v" + user for user, ticket in dict(reply[1]).items()})
+            if cursor == 0:
+                break
+        after = "-"
+        while entries := await self._command("XRANGE", keys.stream, after, "+", "COUNT", CHUNK):
+            for entry_id, fields in entries:
+                ms, seq = entry_id.split(b"-")
+                known[int(ms) * 1000 + int(seq)] = dict(fields)[b"u"]
+            after = "(" + entries[-1][0].decode()
+        return known
+
+    # How it is sent
+
+    def _now(self) -> str:
+        return str(self._clock()) if self._clock else ""
+
+    async def _step(self, name: str, event_id: str, *args: _Value, acknowledged: bool = False) -> Any:
+        keys = self._event_keys(event_id)
+        return await self._run(
+            name, keys, self._now(), *self._settings, *args, acks=self._acks if acknowledged else 0
+        )
+
+    async def _run(self, name: str, keys: EventKeys | tuple[str, ...], *args: _Value, acks: int = 0) -> Any:
+        script = load_script(name)
+        call = ("EVALSHA", script.sha, len(keys), *keys, *args)
+        for attempt in (1, 2):
+            try:
+                if not acks:
+                    return await self._command(*call)
+                # Behind the write on its own connection, or WAIT would wait for nothing of ours.
+                reply, replicas = await self._pipeline([call, ("WAIT", acks, _WAIT_MS)])
+                _check_acks(replicas, acks)
+                return reply
+            except NoScriptError:
+                # Redis restarted, or never had it: nothing was executed, so sending it again is safe.
+                if attempt == 2:
+                    raise
+                await self._command("SCRIPT", "LOAD", script.source)
+        raise AssertionError("unreachable")
+
+    async def _command(self, *command: _Value) -> Any:
+        try:
+            reply = await self._redis.execute_command(*command)
+        except Exception as error:
+            raise self._translate(error) from error
+        self.reachable = True
+        return reply
+
+    async def _pipeline(self, commands: Sequence[tuple[_Value, ...]]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            results: list[Any] = await pipeline.execute()
+        except Exception as error:
+            raise self._translate(error) from error
+        self.reachable = True
+        return results
+
+    def _translate(self, error: Exception) -> Exception:
+        if is_disconnect(error) and not is_refusal(error):
+            self.reachable = False
+            return UnavailableError(f"Redis is away: {type(error).__name__}")
+        if is_refusal(error):
+            return UnavailableError(f"Redis refuses: {str(error).partition('.')[0]}")
+        if isinstance(error, ResponseError) and "SCHEMA" in str(error):
+            return UnknownVersionError(str(error))
+        return error
+
+
+def _check_acks(replicas: int, acks: int) -> None:
+    if replicas < acks:
+        raise UnavailableError(f"only {replicas} of {acks} replicas have it")
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,62 @@
+-- Lets in whoever of a batch of tickets is called and has a token: one ticket, one reservation, however often asked.
+-- include: event, door, depart
+-- KEYS     as event
+-- ARGV     as event, then STEP 1 during door grace, else 0; then the tickets
+-- Returns  standing, and three a ticket: code (0 gone, 1 not ready, 2 granted, 3 already redeemed, 4 paused),
+--          then when granted the time of issue and the rest of its life in ms, else position and 0
+-- Complexity O(log N) a ticket
+local tickets = {unpack(ARGV, STEP + 1)}
+local found = attend(tickets)
+open_door(ARGV[STEP] == '1')
+
+local granted, results = 0, {}
+local function answer(code, a, b)
+  results[#results + 1] = code
+  results[#results + 1] = a
+  results[#results + 1] = b
+end
+
+-- A reservation already given: the same one again while it lives, a new one for a lost reply after that.
+local function again(ticket)
+  local first = tonumber(call('ZSCORE', ADMITTED, ticket))
+  local issued, redeemed, who = string.match(call('HGET', PASSES, ticket) or '', '^(%d+) (%d) (.*)$')
+  if redeemed == '1' then return answer(3, 0, 0) end
+  if not issued then return answer(0, 0, 0) end
+  issued = tonumber(issued)
+  local left = pass_ttl - max(0, now - issued)
+  if left <= 0 then
+    if now - first > HEARTBEAT_TTL then return answer(0, 0, 0) end
+    issued, left = now, pass_ttl
+    call('HSET', PASSES, ticket, int(now) .. ' 0 ' .. who)
+  end
+  answer(2, int(issued), int(left))
+end
+
+for i, ticket in ipairs(tickets) do
+  -- A ticket twice in one batch is admitted by the time its second turn comes.
+  if found[i] == 'admitted' or (found[i] and call('ZSCORE', ADMITTED, ticket)) then
+    again(ticket)
+  elseif not found[i] then
+    answer(0, 0, 0)
+  elseif paused then
+    answer(4, position(ticket), 0)
+  elseif damaged or tokens < 1 or not call('ZSCORE', CALLED, ticket) then
+    answer(1, position(ticket), 0)
+  else
+    local when = tonumber(call('ZSCORE', CALLED, ticket))
+    local was_logged, who = depart(ticket)
+    if was_logged then
+      if when <= now and when > now - CALL_FRESH then fresh = fresh - 1 end
+      spend(1)
+      call('ZADD', ADMITTED, int(now), ticket)
+      call('HSET', PASSES, ticket, int(now) .. ' 0 ' .. who)
+      granted = granted + 1
+      answer(2, int(now), int(pass_ttl))
+    else
+      answer(0, 0, 0)
+    end
+  end
+end
+save()
+tally('admitted', granted)
+return {standing(), results}

@@ -1,0 +1,66 @@
+-- Writes back what a piece of the log should have in the line, the heartbeats and the places. Never removes a member.
+-- include: event
+-- KEYS     as event
+-- ARGV     as event, then STEP 1 to look at heartbeats too, else 0; the log entry after which to go on ('-' to
+--          begin); how many entries; then, to look at these alone, tickets
+-- Returns  the entry to go on after ('' at the end), entries written back, standing
+-- Complexity O(log N) an entry
+local heartbeats, after, limit = ARGV[STEP] == '1', ARGV[STEP + 1], tonumber(ARGV[STEP + 2])
+local entries, next_entry = {}, ''
+if #ARGV > STEP + 2 then
+  for i = STEP + 3, #ARGV do
+    local id = entry_id(ARGV[i])
+    entries[#entries + 1] = call('XRANGE', LOG, id, id)[1]
+  end
+else
+  entries = call('XRANGE', LOG, after == '-' and '-' or '(' .. after, '+', 'COUNT', limit)
+  if #entries == limit then next_entry = entries[#entries][1] end
+end
+
+local tickets = {}
+for i, entry in ipairs(entries) do
+  local ms, seq = string.match(entry[1], '^(%d+)-(%d+)$')
+  tickets[i] = int(ms * 1000 + seq)
+end
+local written = 0
+if #tickets > 0 then
+  local in_line, in_called, in_absent = call('ZMSCORE', LINE, unpack(tickets)), call('ZMSCORE', CALLED, unpack(tickets)),
+    call('ZMSCORE', ABSENT, unpack(tickets))
+  for i, ticket in ipairs(tickets) do
+    if not (in_line[i] or in_called[i] or in_absent[i]) then
+      call('ZADD', LINE, ticket, ticket)
+      written = written + 1
+    elseif in_called[i] and (in_line[i] or in_absent[i]) then
+      call('ZREM', LINE, ticket)
+      call('ZREM', ABSENT, ticket)
+    elseif in_line[i] and in_absent[i] then
+      call('ZREM', ABSENT, ticket)
+    end
+  end
+  if heartbeats then
+    local seen = call('ZMSCORE', HEARTBEAT, unpack(tickets))
+    for i, ticket in ipairs(tickets) do
+      if not seen[i] then
+        call('ZADD', HEARTBEAT, int(now), ticket)
+        written = written + 1
+      end
+    end
+  end
+end
+
+for i, entry in ipairs(entries) do
+  local who = entry[2][2]
+  if string.sub(who, 1, 1) == 'v' then
+    local user = string.sub(who, 2)
+    local place = call('HGET', PLACES, user)
+    local id = place and entry_id(place)
+    if not place or (place ~= tickets[i] and #call('XRANGE', LOG, id, id) == 0) then
+      tally('verified', call('HSET', PLACES, user, tickets[i]))
+      written = written + 1
+    end
+  end
+end
+-- Every entry has its place now; from here on joins and departures keep the count.
+if next_entry == '' and #ARGV == STEP + 2 and logged > 0 then set('verified', call('HLEN', PLACES)) end
+save()
+return {next_entry, written, standing()}

@@ -1,0 +1,77 @@
+"""Every DAEGI_ setting, with its type, default and meaning."""
+
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
+
+
+class Settings(BaseSettings):
+    """The settings of one process, frozen. Lists are JSON; times are in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="DAEGI_", frozen=True, extra="ignore")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis with the lines: redis:// or rediss://")
+    jobs_redis_url: str | None = Field(None, description="Redis with the job queue; by default the one with the lines")
+    redis_ca_file: str | None = Field(None, description="CA certificate for rediss://")
+    key_prefix: str = Field("", description="Precedes every key (tenancy)")
+    min_replicas_ack: int = Field(0, ge=0, le=16, description="Replicas that must have a join before it is acknowledged")
+    max_events: int = Field(10_000, ge=1, description="From this many events on nobody's first join opens another")
+    host: str = Field("127.0.0.1", description="Address the api listens on")
+    port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
+    processes: int = Field(1, ge=1, le=256, description="Api processes on that port")
+    token_secrets: list[SecretStr] = Field(
+        default_factory=lambda: [SecretStr(DEVELOPMENT_SECRET)],
+        min_length=1,
+        description="Sign the tokens: the first signs, all verify",
+    )
+    admin_keys: list[SecretStr] = Field(default_factory=list, description="Bearer keys of the admin API; none: disabled")
+    trusted_user_header: str | None = Field(None, description="Header that names the verified user, set by your gateway")
+    heartbeat_ttl: float = Field(300, gt=0, description="Silence after which someone has left the line")
+    line_ttl: float = Field(3600, gt=0, description="How long an empty declared event is kept")
+    dedupe_ttl: float = Field(300, gt=0, description="An Idempotency-Key is good for this long, at most twice as long")
+    pass_ttl: float = Field(30, gt=0, description="Life of a reservation")
+    ready_ttl: float = Field(90, gt=0, description="Silence after which someone whose turn it is steps aside")
+    call_fresh: float = Field(6, gt=0, description="How long a call holds up the next ones")
+    admit_rate: float = Field(50, ge=0, le=1_000_000, description="People let in per second, per event")
+    admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
+    max_batch: int = Field(256, ge=1, le=256, description="Requests in one script call")
+    max_pending: int = Field(2000, ge=1, description="Requests that may wait in one process")
+    open_events: bool = Field(True, description="A first join creates an event; false: events must be declared")
+    cors_origins: list[str] = Field(default_factory=list, description='Origins whose pages may call the api, or ["*"]')
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
+    sentry_dsn: SecretStr | None = Field(None, description="Where unexpected errors are reported")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not all(secret.get_secret_value() for secret in self.token_secrets):
+            raise ValueError("DAEGI_TOKEN_SECRETS holds an empty secret")
+        if self.redis_url.startswith("redis+cluster://"):
+            raise ValueError("DAEGI_REDIS_URL: redis+cluster:// is not supported yet; use redis:// or rediss://")
+        return self
+
+    @cached_property
+    def jobs_url(self) -> str:
+        """Where the job queue lives."""
+        return self.jobs_redis_url or self.redis_url
+
+    @cached_property
+    def sweep_seconds(self) -> int:
+        """Time between two sweeps: 5 s, less where a short heartbeat life (a test's) asks for it."""
+        return max(1, min(5, int(self.heartbeat_ttl / 30)))
+
+    def warnings(self) -> list[str]:
+        """What an operator should know about these settings, a sentence each."""
+        found = []
+        if any(secret.get_secret_value() == DEVELOPMENT_SECRET for secret in self.token_secrets):
+            found.append("DAEGI_TOKEN_SECRETS is not set: tokens are signed with the public development secret")
+        if self.heartbeat_ttl < 180:
+            found.append("DAEGI_HEARTBEAT_TTL under 180 s is for tests: people lose their place too easily")
+        if self.ready_ttl > 0.3 * self.heartbeat_ttl:
+            found.append("DAEGI_READY_TTL over 0.3 of DAEGI_HEARTBEAT_TTL is for tests")
+        if self.pass_ttl > self.heartbeat_ttl:
+            found.append("DAEGI_PASS_TTL is cut to DAEGI_HEARTBEAT_TTL")
+        return found
