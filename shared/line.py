@@ -51,7 +51,7 @@ class Line:
     move time.
     """
 
-    def __init__(self, redis: "Redis[bytes]", settings: Settings, clock: Callable[[], int] | None = None) -> None:
+    def __init__(self, redis: Redis, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         self.reachable: bool | None = None
         self._redis = redis
         self._clock = clock
@@ -85,9 +85,7 @@ class Line:
             raise EventNotFoundError
         if code == -1:
             raise LogLostError
-        joined = [
-            replies.Joined(flat[i], int(flat[i + 1] or 0), flat[i + 2]) for i in range(0, len(flat), 3)
-        ]
+        joined = [replies.Joined(flat[i], int(flat[i + 1] or 0), flat[i + 2]) for i in range(0, len(flat), 3)]
         return Enqueued(bool(created), Standing.parse(standing), joined)
 
     async def confirm(self, event_id: str, tickets: Sequence[int], now: int, *, note_activity: bool) -> int | None:
@@ -189,6 +187,10 @@ class Line:
         found = await self._command("ZRANGE", self.keys.events, start, start + count - 1, "WITHSCORES")
         return [(found[i].decode(), int(float(found[i + 1]))) for i in range(0, len(found), 2)]
 
+    async def count_events(self) -> int:
+        """How many events there are."""
+        return int(await self._command("ZCARD", self.keys.events))
+
     async def forget(self, event_id: str, activity: int) -> bool:
         """Takes an event off the list if its last activity (ms) is still the one given."""
         return bool(await self._run("forget", (self.keys.events,), event_id, activity))
@@ -206,9 +208,7 @@ class Line:
 
     async def fleet(self, stale_after: int) -> replies.Fleet:
         """Whether the ingress was interrupted: pulses older than `stale_after` (ms) are stale."""
-        interrupted, alive = await self._run(
-            "fleet", (self.keys.pulse,), self._now(), stale_after, self._heartbeat_ttl
-        )
+        interrupted, alive = await self._run("fleet", (self.keys.pulse,), self._now(), stale_after, self._heartbeat_ttl)
         return replies.Fleet(int(interrupted), alive)
 
     # What the workers do
@@ -235,9 +235,7 @@ class Line:
         self, event_id: str, *, after: bytes = b"-", heartbeats: bool = True, tickets: Sequence[int] = ()
     ) -> replies.Repaired:
         """Writes back a piece of the line: up to CHUNK log entries after one, or these tickets alone."""
-        next_entry, written, standing = await self._step(
-            "repair", event_id, int(heartbeats), after, CHUNK, *tickets
-        )
+        next_entry, written, standing = await self._step("repair", event_id, int(heartbeats), after, CHUNK, *tickets)
         return replies.Repaired(next_entry, written, Standing.parse(standing))
 
     async def relog(
@@ -289,9 +287,7 @@ class Line:
 
     async def _step(self, name: str, event_id: str, *args: _Value, acknowledged: bool = False) -> Any:
         keys = self._event_keys(event_id)
-        return await self._run(
-            name, keys, self._now(), *self._settings, *args, acks=self._acks if acknowledged else 0
-        )
+        return await self._run(name, keys, self._now(), *self._settings, *args, acks=self._acks if acknowledged else 0)
 
     async def _run(self, name: str, keys: EventKeys | tuple[str, ...], *args: _Value, acks: int = 0) -> Any:
         script = load_script(name)
@@ -313,7 +309,7 @@ class Line:
 
     async def _command(self, *command: _Value) -> Any:
         try:
-            reply = await self._redis.execute_command(*command)
+            reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
         except Exception as error:
             raise self._translate(error) from error
         self.reachable = True

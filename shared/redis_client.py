@@ -19,7 +19,7 @@ MAX_CONNECTIONS = 8
 _REFUSALS = ("OOM ", "READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
 
 
-def connect(settings: Settings, name: str) -> "Redis[bytes]":
+def connect(settings: Settings, name: str) -> Redis:
     """A client for the Redis with the lines. It connects when first used, and never sends anything twice."""
     tls = {"ssl_ca_certs": settings.redis_ca_file} if settings.redis_ca_file else {}
     pool = BlockingConnectionPool.from_url(

@@ -18,7 +18,7 @@ class Settings(BaseSettings):
     jobs_redis_url: str | None = Field(None, description="Redis with the job queue; by default the one with the lines")
     redis_ca_file: str | None = Field(None, description="CA certificate for rediss://")
     key_prefix: str = Field("", description="Precedes every key (tenancy)")
-    min_replicas_ack: int = Field(0, ge=0, le=16, description="Replicas that must have a join before it is acknowledged")
+    min_replicas_ack: int = Field(0, ge=0, le=16, description="Replicas that must have a join before its answer")
     max_events: int = Field(10_000, ge=1, description="From this many events on nobody's first join opens another")
     host: str = Field("127.0.0.1", description="Address the api listens on")
     port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
@@ -28,8 +28,10 @@ class Settings(BaseSettings):
         min_length=1,
         description="Sign the tokens: the first signs, all verify",
     )
-    admin_keys: list[SecretStr] = Field(default_factory=list, description="Bearer keys of the admin API; none: disabled")
-    trusted_user_header: str | None = Field(None, description="Header that names the verified user, set by your gateway")
+    admin_keys: list[SecretStr] = Field(
+        default_factory=list, description="Bearer keys of the admin API; none disables it"
+    )
+    trusted_user_header: str | None = Field(None, description="Header in which your gateway names the verified user")
     heartbeat_ttl: float = Field(300, gt=0, description="Silence after which someone has left the line")
     line_ttl: float = Field(3600, gt=0, description="How long an empty declared event is kept")
     dedupe_ttl: float = Field(300, gt=0, description="An Idempotency-Key is good for this long, at most twice as long")

@@ -1,0 +1,63 @@
+"""``python -m api``: serves the application with granian, one process or several on one port."""
+
+import argparse
+import socket
+import sys
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces, RuntimeModes
+from pydantic import ValidationError
+
+from shared.settings import Settings
+
+_STOP_SECONDS = 10
+
+
+def main() -> int:
+    """Reads the settings, checks the port, serves until SIGTERM or Ctrl-C."""
+    argparse.ArgumentParser(
+        prog="python -m api",
+        description="Daegi's ingress: joins, polls, enters and leaves over HTTP.",
+        epilog="It takes its settings from the environment: DAEGI_REDIS_URL, DAEGI_HOST, DAEGI_PORT, "
+        "DAEGI_PROCESSES and the others of shared/settings.py.",
+    ).parse_args()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"DAEGI_{name}: {problem['msg']}" if name else problem["msg"], file=sys.stderr)
+        return 2
+    if not _is_free(settings.host, settings.port):
+        print(f"DAEGI_PORT: {settings.host}:{settings.port} is taken, choose another", file=sys.stderr)
+        return 1
+    Granian(
+        "api.app:create_app",
+        factory=True,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        workers=settings.processes,
+        http=HTTPModes.http1,
+        websockets=False,
+        runtime_mode=RuntimeModes.st,
+        workers_kill_timeout=_STOP_SECONDS,
+        respawn_failed_workers=True,
+        process_name="daegi-api",
+    ).serve()
+    return 0
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

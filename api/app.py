@@ -1,0 +1,202 @@
+"""The ASGI application: its routes, and the lifespan that builds what they work with."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import structlog
+
+from api.admin import Admin
+from api.batching import Budget
+from api.clock import RedisClock
+from api.heartbeats import Errands
+from api.http import ClientGoneError, HttpError, Receive, Request, Response, Scope, Send, refusal
+from api.operations import Operations
+from api.position_cache import PositionCache
+from api.pulse import Pulse
+from api.queue import Queue, Services
+from shared import telemetry
+from shared.errors import DaegiError
+from shared.jobs import Jobs
+from shared.line import Line
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.tickets import Signer
+
+Handler = Callable[[Request], Awaitable[Response]]
+_log = structlog.get_logger(__name__)
+
+_EVENT_PATH = "/api/v1/admin/events/"
+_COMMON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+
+
+class App:
+    """Daegi's ingress. It starts, and stays up, without Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._routes: dict[str, dict[str, Handler]] = {}
+        self._admin: Admin | None = None
+        self._cors = Cors(settings.cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI 3."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self._handler(scope)(request)
+        except HttpError as error:
+            response = error.response(request.trace_id())
+        except DaegiError as error:
+            response = refusal(error).response(request.trace_id())
+        except ClientGoneError:
+            return
+        except Exception as error:  # noqa: BLE001 - the last resort: one envelope for everybody
+            trace_id = request.trace_id()
+            _log.exception("a request failed", path=scope["path"], trace_id=trace_id)
+            telemetry.capture(error, trace_id=trace_id)
+            response = HttpError(500, "INTERNAL_ERROR", "something went wrong here").response(trace_id)
+        status, body, extra = response
+        headers = [*_COMMON_HEADERS, (b"content-length", b"%d" % len(body)), *extra]
+        if self._cors.enabled:
+            headers += self._cors.headers(request)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def _handler(self, scope: Scope) -> Handler:
+        path: str = scope["path"]
+        methods = self._routes.get(path)
+        if methods is None and path.startswith(_EVENT_PATH) and self._admin:
+            event_id, _, action = path.removeprefix(_EVENT_PATH).partition("/")
+            if not action:
+                methods = {
+                    "GET": partial(self._admin.read_event, event_id=event_id),
+                    "PUT": partial(self._admin.change_event, event_id=event_id),
+                }
+            elif action == "relog":
+                methods = {"POST": partial(self._admin.relog_event, event_id=event_id)}
+        if methods is None:
+            raise HttpError(404, "NOT_FOUND", "there is nothing at this path")
+        handler = methods.get(scope["method"])
+        if handler is None:
+            if scope["method"] == "OPTIONS" and self._cors.enabled:
+                return self._cors.preflight
+            allow = ", ".join(sorted(methods)).encode()
+            raise HttpError(405, "METHOD_NOT_ALLOWED", "not with this method", headers=((b"allow", allow),))
+        return handler
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        stack = AsyncExitStack()
+        try:
+            await stack.enter_async_context(self._running())
+        except Exception as error:  # noqa: BLE001 - ASGI wants it said, not raised
+            await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await stack.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        settings = self._settings
+        telemetry.configure(settings)
+        for warning in settings.warnings():
+            _log.warning(warning)
+        async with AsyncExitStack() as stack:
+            redis = connect(settings, "daegi-api")
+            stack.push_async_callback(redis.aclose)
+            jobs = Jobs(settings)
+            stack.push_async_callback(jobs.close)
+            line, clock = Line(redis, settings), RedisClock()
+            signer = Signer([secret.get_secret_value() for secret in settings.token_secrets])
+            pulse, errands = Pulse(line, clock, settings), Errands(line, jobs, clock)
+            positions = PositionCache(line, clock, settings)
+            stack.push_async_callback(positions.close)
+            budget = Budget(settings.max_pending)
+            queue = Queue(Services(settings, line, signer, clock, pulse, errands, positions, budget))
+            operations = Operations(line, pulse)
+            self._admin = Admin(line, errands, settings.admin_keys)
+            self._routes = routes(queue, self._admin, operations)
+            stack.push_async_callback(_farewell, pulse)
+            stack.push_async_callback(errands.send)
+            stack.push_async_callback(queue.drain)
+            for beat in (pulse.run, errands.run):
+                task = asyncio.create_task(beat())
+                stack.push_async_callback(_end, task)
+            yield
+            operations.draining = True
+
+
+def routes(queue: Queue, admin: Admin, operations: Operations) -> dict[str, dict[str, Handler]]:
+    """Path -> method -> handler; the paths with an event id in them are App's."""
+    return {
+        "/api/v1/queue/join": {"POST": queue.join},
+        "/api/v1/queue/status": {"GET": queue.status},
+        "/api/v1/queue/enter": {"POST": queue.enter},
+        "/api/v1/queue/leave": {"DELETE": queue.leave, "POST": queue.leave},
+        "/api/v1/queue/redeem": {"POST": queue.redeem},
+        "/api/v1/admin/events": {"GET": admin.list_events},
+        "/healthz": {"GET": operations.healthz, "HEAD": operations.healthz},
+        "/readyz": {"GET": operations.readyz, "HEAD": operations.readyz},
+    }
+
+
+class Cors:
+    """Lets pages of the given origins call the api from a browser; ["*"] lets all."""
+
+    def __init__(self, origins: list[str]) -> None:
+        self.enabled = bool(origins)
+        self._any = "*" in origins
+        self._origins = {origin.encode() for origin in origins}
+
+    def headers(self, request: Request) -> list[tuple[bytes, bytes]]:
+        """What a browser needs to see beside the answer."""
+        origin = request.headers.get(b"origin")
+        vary = [] if self._any else [(b"vary", b"origin")]
+        if origin is None or not (self._any or origin in self._origins):
+            return vary
+        allowed = b"*" if self._any else origin
+        return [
+            (b"access-control-allow-origin", allowed),
+            (b"access-control-expose-headers", b"retry-after"),
+            *vary,
+        ]
+
+    async def preflight(self, request: Request) -> Response:
+        """OPTIONS of any path that exists."""
+        return Response(
+            204,
+            b"",
+            (
+                (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
+                (b"access-control-allow-headers", b"content-type, idempotency-key, x-request-id, authorization"),
+                (b"access-control-max-age", b"600"),
+            ),
+        )
+
+
+async def _farewell(pulse: Pulse) -> None:
+    try:
+        await pulse.goodbye()
+    except DaegiError as error:
+        _log.info("left without a goodbye", error=str(error))
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def create_app() -> App:
+    """The application, with settings from the environment: for `granian --factory` and `uvicorn --factory`."""
+    return App(Settings())

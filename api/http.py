@@ -1,0 +1,162 @@
+"""HTTP over raw ASGI: read a request, answer JSON, one envelope for every error."""
+
+import math
+import os
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import parse_qs
+
+import msgspec
+
+from shared import errors
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_BODY = 16 * 1024
+"""Bytes of a request's body; more is refused with 413."""
+
+_TRACE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_TOKEN = re.compile(rb"token=([A-Za-z0-9_.:~-]*)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_encode = msgspec.json.Encoder().encode
+BodyT = TypeVar("BodyT")
+
+
+class Response(NamedTuple):
+    """A status, a JSON body, and headers beside the usual ones."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class HttpError(Exception):
+    """A refusal: its status, its code and message for the envelope, and when to come back, in s."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        details: dict[str, int] | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+        self.details, self.headers = details or {}, headers
+
+    def response(self, trace_id: str) -> Response:
+        """The envelope."""
+        headers = self.headers
+        if self.retry_after is not None:
+            headers = (*headers, retry_after(self.retry_after))
+        error = {"code": self.code, "message": self.message, "trace_id": trace_id, **self.details}
+        return Response(self.status, _encode({"error": error}), headers)
+
+
+class ClientGoneError(Exception):
+    """The client went away before its request was read."""
+
+
+class Request:
+    """One HTTP request, read as far as a handler asks."""
+
+    __slots__ = ("_receive", "headers", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self._receive = receive
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    async def body(self) -> bytes:
+        """The whole body; raises HttpError 413 above MAX_BODY bytes, without reading on."""
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and (len(declared) > 9 or int(declared) > MAX_BODY):
+            raise _too_large()
+        body = b""
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            body += bytes(message.get("body", b""))
+            if len(body) > MAX_BODY:
+                raise _too_large()
+            if not message.get("more_body", False):
+                return body
+
+    def token(self) -> str:
+        """The query's token, '' if there is none."""
+        query: bytes = self.scope["query_string"]
+        plain = _TOKEN.fullmatch(query)
+        if plain:
+            return plain[1].decode("ascii")
+        # Not ours to sign, whatever it decodes to: no need to be lenient.
+        found = parse_qs(query.decode("latin-1"), max_num_fields=16) if query.count(b"&") < 16 else {}
+        return found.get("token", [""])[0]
+
+    def trace_id(self) -> str:
+        """X-Request-ID if it is fit to be logged and sent back, else a new one."""
+        given = self.headers.get(b"x-request-id", b"")
+        return given.decode("ascii") if _TRACE_ID.fullmatch(given) else os.urandom(8).hex()
+
+
+def json_response(status: int, value: Any, *headers: tuple[bytes, bytes]) -> Response:
+    """An answer in JSON."""
+    return Response(status, _encode(value), headers)
+
+
+def retry_after(seconds: float) -> tuple[bytes, bytes]:
+    """The Retry-After header, in whole seconds, at least 1."""
+    return b"retry-after", b"%d" % max(1, math.ceil(seconds))
+
+
+def rfc3339(us: int) -> str:
+    """A time in us as text, in UTC."""
+    return (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def decode(decoder: Callable[[bytes], BodyT], body: bytes) -> BodyT:
+    """A typed body; raises HttpError 400 for anything else."""
+    try:
+        return decoder(body)
+    except msgspec.MsgspecError as error:
+        raise invalid(str(error)) from error
+    except (RecursionError, UnicodeError) as error:
+        raise invalid("the body is not JSON that we can read") from error
+
+
+def invalid(message: str) -> HttpError:
+    """The refusal of a request that is not well formed."""
+    return HttpError(400, "INVALID_REQUEST", message)
+
+
+def _too_large() -> HttpError:
+    # The rest of the body stays unread, so the connection cannot be used again.
+    return HttpError(
+        413,
+        "PAYLOAD_TOO_LARGE",
+        f"the body may have {MAX_BODY} bytes",
+        headers=((b"connection", b"close"),),
+    )
+
+
+def refusal(error: errors.DaegiError) -> HttpError:
+    """What an error of ours is over HTTP."""
+    message = str(error)
+    match error:
+        case errors.InvalidTokenError():
+            return HttpError(400, "INVALID_TOKEN", message)
+        case errors.EventNotFoundError():
+            return HttpError(404, "EVENT_NOT_FOUND", message)
+        case errors.KeyReusedError():
+            return HttpError(422, "IDEMPOTENCY_KEY_REUSED", message)
+        case errors.OverloadedError() | errors.TooManyEventsError():
+            return HttpError(503, "OVERLOADED", message, retry_after=2)
+        case _:
+            return HttpError(503, "UNAVAILABLE", message, retry_after=2)

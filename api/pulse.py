@@ -1,0 +1,82 @@
+"""This process's pulse: once a second it tells Redis that it is alive, and learns whether Redis is."""
+
+import asyncio
+import os
+import random
+
+import structlog
+
+from api.clock import RedisClock
+from shared.errors import DaegiError
+from shared.line import PULSE_FRESH_MS, Line
+from shared.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+class Pulse:
+    """Beats once a second, also when nobody polls; after a gap of its own it gives the door grace.
+
+    `ready` is True once Redis has answered.
+    """
+
+    def __init__(self, line: Line, clock: RedisClock, settings: Settings) -> None:
+        self.ready = False
+        self._line = line
+        self._clock = clock
+        self._ready_ms = int(settings.ready_ttl * 1000)
+        self._name = f"-{os.getpid()}-{os.urandom(6).hex()}"
+        self._grace_until = 0
+        self._hurry = asyncio.Event()
+
+    @property
+    def grace(self) -> bool:
+        """Whether the silent may be silent because of us: then the door calls them too."""
+        return (self._clock.now() or 0) < self._grace_until
+
+    def check_now(self) -> None:
+        """Something failed: finds out at once, rather than within a second, whether Redis is there."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Beats until cancelled."""
+        away = False
+        while True:
+            self._hurry.clear()
+            try:
+                await self._beat()
+                if away:
+                    _log.info("redis is back")
+                away = False
+            except DaegiError as error:
+                if not away:
+                    _log.warning("redis is away", error=str(error))
+                away = True
+            # Jitter spreads the reconnects of a fleet.
+            pause = random.uniform(0.5, 1.0) if away else 1.0
+            if away:
+                await asyncio.sleep(pause)
+            else:
+                await _wait(self._hurry, pause)
+
+    async def goodbye(self) -> None:
+        """Takes the pulse back."""
+        if self.ready and self._line.reachable:
+            await self._line.goodbye(self._name)
+
+    async def _beat(self) -> None:
+        pulse = await self._line.pulse(self._name)
+        self._clock.sync(pulse.now)
+        starts = not self.ready
+        if (starts and not pulse.accompanied) or (not starts and pulse.now - pulse.last > PULSE_FRESH_MS):
+            self._grace_until = pulse.now + self._ready_ms
+        self._name = pulse.process
+        self.ready = True
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,340 @@
+"""What people ask for: join, status, enter, leave; and redeem, which the protected backend asks for."""
+
+import math
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal, NamedTuple
+
+import msgspec
+import structlog
+
+from api.batching import Answer, Batcher, Budget
+from api.clock import RedisClock
+from api.heartbeats import Errands
+from api.http import HttpError, Request, Response, decode, invalid, json_response, retry_after, rfc3339
+from api.position_cache import PositionCache
+from api.pulse import Pulse
+from api.schemas import (
+    MAX_USER_ID,
+    EnterRequest,
+    EnterResponse,
+    JoinRequest,
+    JoinResponse,
+    RedeemRequest,
+    RedeemResponse,
+    StatusResponse,
+)
+from shared.errors import (
+    DaegiError,
+    EventNotFoundError,
+    InvalidTokenError,
+    KeyReusedError,
+    TooManyEventsError,
+    UnavailableError,
+)
+from shared.keys import EVENT_ID
+from shared.line import Join, Line
+from shared.replies import EnterCode, Entered, JoinCode, Joined, PollCode, Polled, RedeemCode, Standing
+from shared.settings import Settings
+from shared.tickets import Signer, WaitingToken
+
+_log = structlog.get_logger(__name__)
+
+_FRONT_POLL_S = 2.0
+"""Seconds between polls at the front (DESIGN.md, A poll)."""
+
+_UNKNOWN_POLL_S = 10.0
+"""Seconds between polls while nobody is let in, so that nobody is late when it goes on."""
+
+
+class _Place(NamedTuple):
+    """An exact answer to one poll, with how the event stood."""
+
+    polled: Polled
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the handlers work with, built in the lifespan."""
+
+    settings: Settings
+    line: Line
+    signer: Signer
+    clock: RedisClock
+    pulse: Pulse
+    errands: Errands
+    positions: PositionCache
+    budget: Budget
+
+
+class Queue:
+    """The handlers of /api/v1/queue."""
+
+    def __init__(self, services: Services) -> None:
+        self._settings = settings = services.settings
+        self._line, self._signer, self._clock = services.line, services.signer, services.clock
+        self._pulse, self._errands, self._positions = services.pulse, services.errands, services.positions
+        self._budget = services.budget
+        header = settings.trusted_user_header
+        self._user_header = header.lower().encode("latin-1") if header else None
+        self._longest_poll = settings.heartbeat_ttl / 8
+        size = settings.max_batch
+        self._joins: Batcher[Join, tuple[Joined, Standing]] = Batcher(self._flush_joins, self._budget, max_batch=size)
+        self._polls: Batcher[int, _Place] = Batcher(self._flush_polls, self._budget, max_batch=size)
+        self._enters: Batcher[int, tuple[Entered, Standing]] = Batcher(self._flush_enters, self._budget, max_batch=size)
+        self._leaves: Batcher[int, None] = Batcher(self._flush_leaves, self._budget, max_batch=size)
+        self._decode_join = msgspec.json.Decoder(JoinRequest).decode
+        self._decode_enter = msgspec.json.Decoder(EnterRequest).decode
+        self._decode_redeem = msgspec.json.Decoder(RedeemRequest).decode
+
+    async def drain(self) -> None:
+        """Waits for every batch in flight, round trip 2 included."""
+        for batcher in (self._joins, self._polls, self._enters, self._leaves):
+            await batcher.drain()
+
+    async def join(self, request: Request) -> Response:
+        """POST /api/v1/queue/join"""
+        ask = decode(self._decode_join, await request.body())
+        event_id = ask.event_id
+        if not event_id:
+            raise HttpError(400, "MISSING_EVENT_ID", "event_id is missing")
+        if not EVENT_ID.fullmatch(event_id):
+            raise invalid("event_id must match [A-Za-z0-9_.:-]{1,64}")
+        who = self._who(request, ask.user_id)
+        key = request.headers.get(b"idempotency-key")
+        if key is not None:
+            if not 16 <= len(key) <= 128:
+                raise invalid("Idempotency-Key must have 16 to 128 characters")
+            key = blake2b(key, digest_size=16).digest() + blake2b(who, digest_size=8).digest()
+        joined, standing = await self._joins.submit(event_id, Join(key or b"", who))
+        if joined.code == JoinCode.KEY_REUSED:
+            raise KeyReusedError
+        admitted = joined.code == JoinCode.ADMITTED
+        return json_response(
+            202,
+            JoinResponse(
+                self._signer.waiting(event_id, joined.ticket),
+                joined.position,
+                "admitted" if admitted else "waiting",
+                self._poll_after_ms(self._eta(joined.position, standing)),
+            ),
+        )
+
+    async def status(self, request: Request) -> Response:
+        """GET /api/v1/queue/status?token="""
+        text = request.token()
+        if not text:
+            raise HttpError(400, "MISSING_TOKEN", "the query has no token")
+        token = self._signer.verify_waiting(text)
+        left = self._positions.lease_left(token)
+        placed = self._positions.place(token) if left > 0 else None
+        # In the first half of a lease its own exact poll is heartbeat enough.
+        if placed and (left > 0.5 or self._errands.hear(token.event_id, token.ticket)):
+            position, standing = placed
+            self._errands.change(token.event_id)
+            return self._standing_at(token, text, PollCode.WAITING, position, standing, approximate=True)
+        place = await self._polls.submit(token.event_id, token.ticket)
+        code, position = place.polled
+        if code == PollCode.GONE:
+            raise _token_expired()
+        approximate = place.standing.damaged and code != PollCode.ADMITTED
+        if approximate:
+            position = self._positions.last_known(token)
+        fresh = self._signer.waiting(token.event_id, token.ticket, place.standing.now)
+        return self._standing_at(token, fresh, code, position, place.standing, approximate=approximate)
+
+    async def enter(self, request: Request) -> Response:
+        """POST /api/v1/queue/enter"""
+        ask = decode(self._decode_enter, await request.body())
+        if not ask.waiting_token:
+            raise HttpError(400, "MISSING_TOKEN", "waiting_token is missing")
+        token = self._signer.verify_waiting(ask.waiting_token)
+        entered, standing = await self._enters.submit(token.event_id, token.ticket)
+        match entered.code:
+            case EnterCode.GRANTED:
+                reservation = self._signer.reservation(token.event_id, token.ticket, entered.issued)
+                return json_response(200, EnterResponse("granted", reservation, -(-entered.ttl // 1000)))
+            case EnterCode.NOT_READY | EnterCode.PAUSED:
+                after = self._poll_after_ms(self._eta(entered.position, standing))
+                paused = entered.code == EnterCode.PAUSED
+                raise HttpError(
+                    403,
+                    "EVENT_PAUSED" if paused else "NOT_READY",
+                    "nobody is let in at the moment" if paused else "it is not your turn yet",
+                    retry_after=after / 1000,
+                    details={"position": entered.position, "poll_after_ms": after},
+                )
+            case EnterCode.ALREADY_REDEEMED:
+                raise _already_redeemed()
+            case _:
+                raise _token_expired()
+
+    async def leave(self, request: Request) -> Response:
+        """DELETE or POST /api/v1/queue/leave?token="""
+        text = request.token()
+        if not text:
+            raise HttpError(400, "MISSING_TOKEN", "the query has no token")
+        token = self._signer.verify_waiting(text)
+        await self._leaves.submit(token.event_id, token.ticket)
+        return json_response(200, {"status": "left"})
+
+    async def redeem(self, request: Request) -> Response:
+        """POST /api/v1/queue/redeem"""
+        ask = decode(self._decode_redeem, await request.body())
+        if not ask.reservation_token:
+            raise InvalidTokenError("reservation_token is missing")
+        token = self._signer.verify_reservation(ask.reservation_token)
+        with self._budget.hold(), self._watched():
+            redeemed = await self._line.redeem(token.event_id, token.ticket, token.issued)
+        if redeemed.code == RedeemCode.ALREADY_REDEEMED:
+            raise _already_redeemed()
+        if redeemed.code == RedeemCode.EXPIRED:
+            raise HttpError(404, "RESERVATION_EXPIRED", "this reservation has lapsed")
+        user_id = redeemed.who[1:].decode() or None
+        return json_response(
+            200,
+            RedeemResponse(token.event_id, user_id, rfc3339(token.ticket), rfc3339(redeemed.granted * 1000)),
+        )
+
+    # One batch each
+
+    async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[tuple[Joined, Standing]]") -> None:
+        full = self._errands.events >= self._settings.max_events
+        with self._watched():
+            try:
+                batch = await self._line.enqueue(event_id, joins, self._settings.open_events and not full)
+            except EventNotFoundError:
+                if full and self._settings.open_events:
+                    raise TooManyEventsError from None
+                raise
+        standing = batch.standing
+        self._clock.sync(standing.now)
+        self._errands.events += batch.created
+        answers: list[tuple[Joined, Standing] | Exception] = [(joined, standing) for joined in batch.joined]
+        waits_for_replicas = self._settings.min_replicas_ack > 0
+        if not waits_for_replicas:
+            answer(answers)
+        tickets = [j.ticket for j in batch.joined if j.code in (JoinCode.NEW, JoinCode.IN_LINE)]
+        self._positions.observe(event_id, standing)
+        self._errands.change(event_id)
+        if standing.damaged:
+            self._errands.repair(event_id)
+        try:
+            with self._watched():
+                events = await self._line.confirm(
+                    event_id, tickets, standing.now, note_activity=self._errands.note(event_id, standing.now)
+                )
+            self._errands.events = self._errands.events if events is None else events
+        except DaegiError as error:
+            _log.warning(
+                "heartbeats of a batch are left to repair", event_id=event_id, joins=len(tickets), error=str(error)
+            )
+            self._errands.repair(event_id, tickets)
+            if waits_for_replicas:
+                raise
+        if waits_for_replicas:
+            answer(answers)
+
+    async def _flush_polls(self, event_id: str, tickets: list[int], answer: "Answer[_Place]") -> None:
+        with self._watched():
+            standing, polled = await self._line.poll(event_id, tickets, grace=self._pulse.grace)
+        answer([_Place(one, standing) for one in polled])
+        self._learn(event_id, standing, any(one.code != PollCode.GONE for one in polled))
+
+    async def _flush_enters(
+        self, event_id: str, tickets: list[int], answer: "Answer[tuple[Entered, Standing]]"
+    ) -> None:
+        with self._watched():
+            standing, entered = await self._line.enter(event_id, tickets, grace=self._pulse.grace)
+        answer([(one, standing) for one in entered])
+        self._learn(event_id, standing, any(one.code != EnterCode.GONE for one in entered))
+
+    async def _flush_leaves(self, event_id: str, tickets: list[int], answer: "Answer[None]") -> None:
+        with self._watched():
+            left = await self._line.leave(event_id, tickets)
+        answer([None] * len(tickets))
+        if left:
+            self._errands.change(event_id)
+
+    def _learn(self, event_id: str, standing: Standing, somebody: bool) -> None:
+        self._clock.sync(standing.now)
+        # An old token of an event that is long gone must not list it again.
+        if not somebody:
+            return
+        self._positions.observe(event_id, standing)
+        self._errands.change(event_id)
+        if standing.damaged:
+            self._errands.repair(event_id)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Refuses at once while Redis is away, and has the pulse find out when it seems to have gone."""
+        if self._line.reachable is False:
+            raise UnavailableError
+        try:
+            yield
+        except UnavailableError:
+            self._pulse.check_now()
+            raise
+
+    # What an answer is made of
+
+    def _who(self, request: Request, label: str | None) -> bytes:
+        """'' for nobody, 'u' and a label, or 'v' and the user whom the trusted header names."""
+        verified = request.headers.get(self._user_header) if self._user_header else None
+        if verified:
+            if len(verified) > MAX_USER_ID:
+                raise invalid(f"the user header may have {MAX_USER_ID} bytes")
+            return b"v" + verified
+        return b"u" + label.encode() if label else b""
+
+    def _eta(self, position: int, standing: Standing) -> float | None:
+        """Seconds until somebody at this position can come in; None while nobody can."""
+        if standing.paused or standing.damaged or standing.eta_rate <= 0:
+            return None
+        return max(0.0, position - standing.tokens) / standing.eta_rate
+
+    def _poll_after_ms(self, eta: float | None) -> int:
+        """When to come back: 2 s at the front, then a quarter of the ETA, with jitter so that crowds thin out."""
+        wished = _UNKNOWN_POLL_S if eta is None else max(_FRONT_POLL_S, eta / 4)
+        return int(min(wished, self._longest_poll) * 1000 * random.uniform(0.8, 1.0))
+
+    def _standing_at(
+        self, token: WaitingToken, text: str, code: int, position: int, standing: Standing, *, approximate: bool
+    ) -> Response:
+        eta = self._eta(position, standing) if code == PollCode.WAITING else 0.0
+        after = self._poll_after_ms(eta)
+        now = self._clock.now() or standing.now
+        return json_response(
+            200,
+            StatusResponse(
+                _STATUS[code],
+                text,
+                position,
+                None if eta is None else math.ceil(eta),
+                max(0, now - token.ticket // 1000) // 1000,
+                code == PollCode.READY,
+                after,
+                approximate,
+            ),
+            retry_after(after / 1000),
+        )
+
+
+_STATUS: dict[int, Literal["waiting", "ready", "admitted"]] = {
+    PollCode.WAITING: "waiting",
+    PollCode.READY: "ready",
+    PollCode.ADMITTED: "admitted",
+}
+
+
+def _token_expired() -> HttpError:
+    return HttpError(404, "TOKEN_EXPIRED", "this place in line is gone: join again")
+
+
+def _already_redeemed() -> HttpError:
+    return HttpError(409, "ALREADY_REDEEMED", "this ticket has been redeemed")
