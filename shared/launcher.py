@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Final
 
-from shared.embedded import LOCALHOST, RedisServer, RedisServerError, Watchdog, is_free, locate
+import psutil
+
+from shared.embedded import LOCALHOST, STOP_SECONDS, RedisServer, RedisServerError, Watchdog, is_free, locate
 
 SETTLE_SECONDS: Final = 1.0
 KILL_SECONDS: Final = 20
@@ -30,6 +32,7 @@ class Launcher:
         self._child: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._asked: signal.Signals | None = None
+        self._family: list[psutil.Process] = []
 
     def listen(self) -> None:
         """From now on SIGINT, SIGTERM and SIGHUP end the command, and by that the launcher."""
@@ -56,6 +59,7 @@ class Launcher:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             watchdog.dismiss()
+            self._end_family()
         code = code if code >= 0 else 128 - code
         return 0 if self._asked is not None and code in STOPPED_AS_ASKED else code
 
@@ -74,12 +78,15 @@ class Launcher:
     def _on_alarm(self, _: int, __: FrameType | None) -> None:
         if self._child is None or self._asked is None:
             return
-        self._child.send_signal(self._asked)
+        self._note_family(self._child)
+        # A terminal that was closed means the same as a polite end, for which more programs are prepared.
+        self._child.send_signal(signal.SIGTERM if self._asked == signal.SIGHUP else self._asked)
         # The next alarm, if it comes at all, finds a command that did not listen.
         signal.signal(signal.SIGALRM, self._on_last_alarm)
 
     def _on_last_alarm(self, _: int, __: FrameType | None) -> None:
         if self._child is not None and self._child.returncode is None:
+            self._note_family(self._child)
             _say(f"it has not ended within {KILL_SECONDS} s: killed")
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
@@ -87,10 +94,26 @@ class Launcher:
     def _announce(self, child: subprocess.Popen[bytes], host: str, port: int) -> None:
         while child.poll() is None and self._asked is None:
             if _healthy(host, port):
+                self._note_family(child)
                 _say(f"ready on http://{host}:{port} (Ctrl-C stops everything)")
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(0.1)
+
+    def _note_family(self, child: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(psutil.Error):
+            self._family = psutil.Process(child.pid).children(recursive=True)
+
+    def _end_family(self) -> None:
+        """Ends what the command left behind: honcho's processes, in sessions of their own, when honcho fails."""
+        left = [process for process in self._family if process.is_running()]
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _, stubborn = psutil.wait_procs(left, timeout=STOP_SECONDS)
+        for process in stubborn:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def _healthy(host: str, port: int) -> bool:
@@ -105,7 +128,8 @@ def _healthy(host: str, port: int) -> bool:
 
 
 def _say(text: str) -> None:
-    print(f"daegi: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a closed terminal must not keep us from cleaning up
+        print(f"daegi: {text}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

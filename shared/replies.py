@@ -1,5 +1,6 @@
 """What the steps of the line answer, parsed from what their scripts return."""
 
+from array import array
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -137,14 +138,14 @@ class Index(NamedTuple):
 
     standing: Standing
     averages: tuple[float, float, float]
-    tickets: list[int]
-    positions: list[int]
+    tickets: "array[int]"
+    positions: "array[int]"
 
     @classmethod
     def parse(cls, blob: bytes) -> "Index":
         """From what index.lua published."""
         standing, averages, milestones = msgspec.msgpack.decode(blob)
-        return cls(Standing.parse(standing), tuple(averages), milestones[::2], milestones[1::2])
+        return cls(Standing.parse(standing), tuple(averages), array("q", milestones[::2]), array("q", milestones[1::2]))
 
 
 class Described(NamedTuple):

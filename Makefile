@@ -1,0 +1,63 @@
+# Daegi needs Python 3.11 or later and make; everything else goes into .venv.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PINS := .constraints.txt
+# Errors are still told in full; warnings of the build backend, which nobody who sets up can act on, are not.
+PIP := -m pip --disable-pip-version-check --quiet --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run test lint format constraints clean
+
+help: ## Say what can be made
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
+
+setup: $(READY) ## Make .venv ready (every other target does it when needed)
+	@echo "$(VENV) is ready"
+
+# Everything is run as `python -m`: a script's first line holds the path of the checkout, which may be moved.
+run: $(READY) ## Run a Redis of its own, the api and a worker; Ctrl-C stops them all
+	@$(BIN)/python -m shared.embedded $(BIN)/python -m honcho start
+
+test: $(READY) ## Run the tests, with ARGS="..." for pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check style, types and who imports whom
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## Set the code in the project's style
+	$(BIN)/python -m ruff check --fix
+	$(BIN)/python -m ruff format
+
+clean: ## Remove .venv and all caches
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A sound .venv is kept, one that is unfinished or was made by another Python is made anew.
+$(READY): pyproject.toml $(PINS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Daegi needs Python 3.11 or later; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one like this: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing into $(VENV) (a minute or so the first time) ..."
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --upgrade pip
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --build-constraint $(PINS) --editable . --group dev
+	@touch $@
+
+constraints: ## Pin the newest versions that pyproject.toml allows
+	@pins=$$(mktemp -d) && trap 'rm -rf "$$pins"' EXIT && \
+		$(PYTHON) -m venv "$$pins" && \
+		"$$pins/bin/python" $(PIP) install --upgrade pip 'setuptools>=77' && \
+		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench && \
+		{ echo '# Every version that is installed, written by "make constraints".' && \
+		  "$$pins/bin/python" -m pip freeze --all --exclude-editable | LC_ALL=C sort -f; } > "$$pins/new" && \
+		mv "$$pins/new" $(PINS)
