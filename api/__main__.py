@@ -6,9 +6,8 @@ import sys
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, RuntimeModes
-from pydantic import ValidationError
 
-from shared.settings import Settings
+from shared.settings import SettingsError, load_settings
 
 _STOP_SECONDS = 10
 
@@ -22,11 +21,9 @@ def main() -> int:
         "DAEGI_PROCESSES and the others of shared/settings.py.",
     ).parse_args()
     try:
-        settings = Settings()
-    except ValidationError as error:
-        for problem in error.errors():
-            name = "_".join(str(part) for part in problem["loc"]).upper()
-            print(f"DAEGI_{name}: {problem['msg']}" if name else problem["msg"], file=sys.stderr)
+        settings = load_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
         return 2
     if not _is_free(settings.host, settings.port):
         print(f"DAEGI_PORT: {settings.host}:{settings.port} is taken, choose another", file=sys.stderr)
@@ -43,7 +40,6 @@ def main() -> int:
         runtime_mode=RuntimeModes.st,
         workers_kill_timeout=_STOP_SECONDS,
         respawn_failed_workers=True,
-        process_name="daegi-api",
     ).serve()
     return 0
 

@@ -211,6 +211,19 @@ class Line:
         interrupted, alive = await self._run("fleet", (self.keys.pulse,), self._now(), stale_after, self._heartbeat_ttl)
         return replies.Fleet(int(interrupted), alive)
 
+    async def begin_sweep(self, worker: str, lease: int) -> int | None:
+        """The rank of the event to sweep from, or None while another worker holds the lease (ms)."""
+        start = int(await self._run("begin_sweep", (self.keys.sweep,), self._now(), worker, lease))
+        return None if start < 0 else start
+
+    async def end_sweep(self, worker: str, start: int) -> bool:
+        """Gives the lease back; the next sweep begins at this rank."""
+        return bool(await self._run("end_sweep", (self.keys.sweep,), worker, start))
+
+    async def sweep_cycle(self) -> int:
+        """Ms that the last sweep over all events took; 0 before the first."""
+        return int(await self._command("HGET", self.keys.sweep, "cycle") or 0)
+
     # What the workers do
 
     async def refresh(self, event_id: str, tickets: Sequence[int]) -> int:

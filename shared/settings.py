@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
@@ -77,3 +77,19 @@ class Settings(BaseSettings):
         if self.pass_ttl > self.heartbeat_ttl:
             found.append("DAEGI_PASS_TTL is cut to DAEGI_HEARTBEAT_TTL")
         return found
+
+
+class SettingsError(Exception):
+    """A setting is wrong; one readable line for each that is."""
+
+
+def load_settings() -> Settings:
+    """The settings of the environment; raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"][:1]).upper()
+            lines.append(f"DAEGI_{name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, "))
+        raise SettingsError("\n".join(lines)) from error

@@ -1,0 +1,116 @@
+"""The job queue as the rest sees it; with workers/main.py the only place that knows arq."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from arq.connections import ArqRedis
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from shared.errors import UnavailableError, UnknownVersionError
+from shared.settings import Settings
+
+VERSION = 1
+"""Of the payload; a worker refuses one that it does not know."""
+
+EXPIRES_MS = 60_000
+"""A job that no worker has begun by then is dropped: the sweep will have asked anew for what still matters."""
+
+_TIMEOUT = 1.0
+
+
+class Work(msgspec.Struct, omit_defaults=True):
+    """A job's payload: events, events with their last activity (ms), events with tickets."""
+
+    v: int = VERSION
+    events: list[str] = []
+    activity: dict[str, int] = {}
+    tickets: dict[str, list[int]] = {}
+
+    @classmethod
+    def parse(cls, payload: Any) -> "Work":
+        """From what a job was given; raises UnknownVersionError."""
+        if not isinstance(payload, dict) or payload.get("v") != VERSION:
+            version = payload.get("v") if isinstance(payload, dict) else None
+            raise UnknownVersionError(f"a job's payload is of version {version!r}, this worker knows {VERSION}")
+        return msgspec.convert(payload, cls)
+
+
+def serialize(job: dict[str, Any]) -> bytes:
+    """A job or its result in msgpack. An exception as a result is kept as its name: nobody reads it."""
+    return msgspec.msgpack.encode(job, enc_hook=lambda value: type(value).__name__)
+
+
+def deserialize(data: bytes) -> dict[str, Any]:
+    """What serialize wrote."""
+    job: dict[str, Any] = msgspec.msgpack.decode(data)
+    return job
+
+
+def queue_name(settings: Settings) -> str:
+    """The queue of this tenant."""
+    return f"{settings.key_prefix}arq:daegi"
+
+
+def open_queue(settings: Settings, *, timeout: float, max_connections: int) -> ArqRedis:
+    """A client for the job queue; it connects when first used."""
+    tls = {"ssl_ca_certs": settings.redis_ca_file} if settings.jobs_url.startswith("rediss") else {}
+    pool = BlockingConnectionPool.from_url(
+        settings.jobs_url,
+        max_connections=max_connections,
+        timeout=None,
+        socket_connect_timeout=timeout,
+        socket_timeout=timeout,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+        **tls,
+    )
+    return ArqRedis(
+        pool,
+        job_serializer=serialize,
+        job_deserializer=deserialize,
+        default_queue_name=queue_name(settings),
+        expires_extra_ms=EXPIRES_MS,
+    )
+
+
+class Jobs:
+    """Asks the workers for jobs. Each has an id of its own: under a shared one payloads get lost.
+
+    Raises UnavailableError within a second or so when the queue is away.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._queue = open_queue(settings, timeout=_TIMEOUT, max_connections=2)
+
+    async def compute_positions(self, event_ids: Sequence[str]) -> None:
+        """Publish the position index of these events."""
+        await self._ask("compute_positions", Work(events=list(event_ids)))
+
+    async def refresh_heartbeats(self, tickets: Mapping[str, Sequence[int]]) -> None:
+        """These waiters polled under a lease."""
+        await self._ask("refresh_heartbeats", Work(tickets={event: list(some) for event, some in tickets.items()}))
+
+    async def repair_index(
+        self, event_ids: Sequence[str] = (), tickets: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
+        """Write back what these events, or these tickets, are missing."""
+        some = {event: list(them) for event, them in (tickets or {}).items()}
+        await self._ask("repair_index", Work(events=list(event_ids), tickets=some))
+
+    async def reap_expired(self, activity: Mapping[str, int]) -> None:
+        """Visit these events, given with their last activity in ms."""
+        await self._ask("reap_expired", Work(activity=dict(activity)))
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._queue.aclose(close_connection_pool=True)
+
+    async def _ask(self, function: str, work: Work) -> None:
+        try:
+            await self._queue.enqueue_job(function, msgspec.to_builtins(work) | {"v": VERSION})
+        except (RedisError, OSError, TimeoutError) as error:
+            raise UnavailableError(f"the job queue is away: {type(error).__name__}") from error

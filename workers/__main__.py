@@ -1,0 +1,32 @@
+"""``python -m workers``: works until SIGTERM or Ctrl-C."""
+
+import argparse
+import asyncio
+import sys
+
+import uvloop
+
+from shared.settings import Settings, SettingsError, load_settings
+from workers.main import serve
+
+
+def main() -> int:
+    """Reads the settings and works."""
+    argparse.ArgumentParser(
+        prog="python -m workers",
+        description="A Daegi worker: positions, heartbeats, repair and expiry.",
+        epilog="It takes its settings from the environment: DAEGI_REDIS_URL, DAEGI_JOBS_REDIS_URL and the others of "
+        "shared/settings.py, the same as the api's.",
+    ).parse_args()
+    try:
+        settings: Settings = load_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

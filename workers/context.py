@@ -1,0 +1,74 @@
+"""What every job works with, and how it goes through its events."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from shared import telemetry
+from shared.errors import DaegiError, UnavailableError, UnknownVersionError
+from shared.jobs import Jobs, Work
+from shared.line import Line
+from shared.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+CONCURRENCY = 4
+"""Events that one job has in hand at once: more would not be faster, one Redis serves them all."""
+
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Built when the worker starts, under "tools" in arq's context."""
+
+    settings: Settings
+    line: Line
+    jobs: Jobs
+
+
+Context = dict[Any, Any]
+Job = Callable[[Context, Any], Coroutine[Any, Any, None]]
+
+
+def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
+    """Makes an arq job of a function over typed work. While Redis is away it does nothing: the sweep asks again."""
+
+    async def run(ctx: Context, payload: Any) -> None:
+        try:
+            await work_on(ctx["tools"], Work.parse(payload))
+        except UnknownVersionError as error:
+            _log.error("a job was refused", job=work_on.__name__, error=str(error))
+        except UnavailableError as error:
+            _log.warning("a job was left", job=work_on.__name__, error=str(error))
+
+    run.__name__ = run.__qualname__ = work_on.__name__
+    run.__doc__ = work_on.__doc__
+    return run
+
+
+async def for_each(items: Iterable[ItemT], visit: Callable[[ItemT], Awaitable[None]]) -> None:
+    """Visits every item, a few at once; one's error does not stop the others, Redis's absence does."""
+    waiting = iter(items)
+    away: list[UnavailableError] = []
+
+    async def go_through() -> None:
+        for item in waiting:
+            if away:
+                return
+            try:
+                await visit(item)
+            except UnavailableError as error:
+                away.append(error)
+            except DaegiError as error:
+                _log.error("an event was passed over", visit=visit.__name__, error=str(error))
+            except Exception as error:  # noqa: BLE001 - one event's fault must not end the others
+                _log.exception("an event was passed over", visit=visit.__name__)
+                telemetry.capture(error, visit=visit.__name__)
+
+    await asyncio.gather(*(go_through() for _ in range(CONCURRENCY)))
+    if away:
+        raise away[0]

@@ -1,0 +1,139 @@
+"""The worker process: arq over our jobs, made to outlive any outage of either Redis."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from arq import Worker, cron, func
+from arq.connections import RedisSettings
+from redis.exceptions import RedisError
+
+from shared import telemetry
+from shared.jobs import Jobs, deserialize, open_queue, queue_name, serialize
+from shared.line import Line
+from shared.redis_client import connect
+from shared.settings import Settings
+from workers.context import Context, Tools
+from workers.heartbeats import refresh_heartbeats
+from workers.positions import compute_positions
+from workers.reaper import reap_expired
+from workers.repair import repair_index
+from workers.sweep import sweep
+
+if TYPE_CHECKING:
+    from arq.typing import WorkerCoroutine
+
+_log = structlog.get_logger(__name__)
+
+JOB_SECONDS = 60
+"""A job that takes longer is ended; after a crash it is given to another worker 10 s later than this."""
+
+STOP_SECONDS = 5
+"""A clean stop waits this long for the jobs in hand."""
+
+_MAX_BACKOFF = 5.0
+_QUEUE_TIMEOUT = 5.0
+
+
+def worker_settings(settings: Settings) -> dict[str, Any]:
+    """What arq's Worker is made with. Results are not kept: nobody reads them."""
+    every = range(0, 60, settings.sweep_seconds)
+    jobs = (compute_positions, refresh_heartbeats, repair_index, reap_expired)
+
+    async def startup(ctx: Context) -> None:
+        redis = connect(settings, "daegi-worker")
+        ctx["redis_client"] = redis
+        ctx["tools"] = Tools(settings, Line(redis, settings), Jobs(settings))
+
+    async def shutdown(ctx: Context) -> None:
+        await ctx["tools"].jobs.close()
+        await ctx["redis_client"].aclose()
+
+    return {
+        "functions": [func(cast("WorkerCoroutine", job), name=job.__name__) for job in jobs],
+        # The prefix is in its id: tenants on one queue's Redis must not take each other's ticks.
+        "cron_jobs": [cron(sweep, name=f"{settings.key_prefix}sweep", second=set(every), unique=True)],
+        "redis_settings": RedisSettings.from_dsn(settings.jobs_url),
+        "queue_name": queue_name(settings),
+        "on_startup": startup,
+        "on_shutdown": shutdown,
+        "max_jobs": 16,
+        "max_tries": 3,
+        "job_timeout": JOB_SECONDS,
+        "job_completion_wait": STOP_SECONDS,
+        "keep_result": 0,
+        "poll_delay": 0.1,
+        "health_check_interval": 15,
+        "health_check_key": f"{queue_name(settings)}:health:{socket.gethostname()}",
+        "job_serializer": serialize,
+        "job_deserializer": deserialize,
+        "log_results": False,
+    }
+
+
+def __getattr__(name: str) -> Any:
+    """`arq workers.main.WorkerSettings`, and --check with it, read the environment when asked and not before."""
+    if name == "WorkerSettings":
+        return type(name, (), worker_settings(Settings()))
+    raise AttributeError(name)
+
+
+async def serve(settings: Settings) -> None:
+    """Works until SIGTERM or SIGINT; begins anew, after a jittered pause, whenever the queue's Redis goes away."""
+    telemetry.configure(settings)
+    for warning in settings.warnings():
+        _log.warning(warning)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    stopped = asyncio.create_task(stop.wait())
+    away, pause = False, 0.1
+    while not stop.is_set():
+        worker = Worker(
+            **worker_settings(settings) | {"redis_settings": None},
+            redis_pool=open_queue(settings, timeout=_QUEUE_TIMEOUT, max_connections=32),
+            handle_signals=False,
+        )
+        working = asyncio.create_task(worker.async_run())
+        if not away:
+            _log.info("the worker is starting", queue=queue_name(settings))
+        await asyncio.wait((working, stopped), timeout=_MAX_BACKOFF, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and not stop.is_set():
+            if away:
+                _log.info("the job queue is back")
+            away, pause = False, 0.1
+            await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        failure = await _end(worker, working)
+        if failure and not away:
+            _log.warning("the job queue is away", error=type(failure).__name__)
+            away = True
+        if not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                # Jitter spreads the return of a fleet.
+                await asyncio.wait_for(asyncio.shield(stopped), pause * random.uniform(0.5, 1.0))
+            pause = min(_MAX_BACKOFF, pause * 2)
+    _log.info("the worker has stopped")
+
+
+async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | None:
+    """Lets the jobs in hand finish, closes the connections, and returns what ended the worker, if anything did."""
+    failure: Exception | None = None
+    if not working.done():
+        worker.allow_pick_jobs = False
+        if worker.tasks:
+            await asyncio.wait(worker.tasks.values(), timeout=STOP_SECONDS)
+        working.cancel()
+    for ended in await asyncio.gather(working, return_exceptions=True):
+        if isinstance(ended, Exception):
+            failure = ended
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await worker.close()
+    except (RedisError, OSError, TimeoutError) as error:
+        failure = failure or error
+    return failure

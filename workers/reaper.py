@@ -1,0 +1,41 @@
+"""reap_expired: visits events, expires the silent, and ends what nobody needs any more."""
+
+import structlog
+
+from shared.jobs import Work
+from shared.settings import Settings
+from workers.context import Tools, for_each, job
+
+_log = structlog.get_logger(__name__)
+
+_CALLS = 64
+"""Script calls an event may have in one visit, so that none starves the others."""
+
+
+def longest_gap(settings: Settings, cycle: int) -> int:
+    """Ms from which a gap in sweeps or pulses is an interruption (DESIGN.md, Grace); `cycle` is a sweep's, in ms."""
+    life = settings.heartbeat_ttl * 1000
+    return round(min(life / 3, max(life / 10, 3 * max(cycle, settings.sweep_seconds * 1000))))
+
+
+@job
+async def reap_expired(tools: Tools, work: Work) -> None:
+    """Visits each event; one that has long been empty goes, unless somebody was active in it meanwhile."""
+    line = tools.line
+    gap = longest_gap(tools.settings, await line.sweep_cycle())
+    fleet = await line.fleet(gap)
+
+    async def reap(event_id: str) -> None:
+        expired = 0
+        for _ in range(_CALLS):
+            reaped = await line.reap(event_id, interrupted=fleet.interrupted, longest_gap=gap)
+            expired += reaped.expired
+            if reaped.unlinked:
+                # The activity is from before the visit: whoever joined since has changed it.
+                await line.forget(event_id, work.activity[event_id])
+            if not reaped.more:
+                break
+        if expired:
+            _log.info("people were expired", event_id=event_id, expired=expired)
+
+    await for_each(work.activity, reap)
