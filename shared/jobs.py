@@ -21,6 +21,9 @@ EXPIRES_MS = 60_000
 
 _TIMEOUT = 1.0
 
+QUEUE_ERRORS = (RedisError, OSError, TimeoutError)
+"""What a call to the queue raises while its Redis is away."""
+
 
 class Work(msgspec.Struct, omit_defaults=True):
     """A job's payload: events, events with their last activity (ms), events with tickets."""
@@ -112,5 +115,5 @@ class Jobs:
     async def _ask(self, function: str, work: Work) -> None:
         try:
             await self._queue.enqueue_job(function, msgspec.to_builtins(work) | {"v": VERSION})
-        except (RedisError, OSError, TimeoutError) as error:
+        except QUEUE_ERRORS as error:
             raise UnavailableError(f"the job queue is away: {type(error).__name__}") from error

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from arq import Worker, cron, func
 from arq.connections import RedisSettings
-from redis.exceptions import RedisError
 
 from shared import telemetry
-from shared.jobs import Jobs, deserialize, open_queue, queue_name, serialize
+from shared.jobs import QUEUE_ERRORS, Jobs, deserialize, open_queue, queue_name, serialize
 from shared.line import Line
 from shared.redis_client import connect
 from shared.settings import Settings
@@ -134,6 +133,6 @@ async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | Non
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await worker.close()
-    except (RedisError, OSError, TimeoutError) as error:
+    except QUEUE_ERRORS as error:
         failure = failure or error
     return failure
