@@ -1,6 +1,7 @@
 """``python -m api``: serves the application with granian, one process or several on one port."""
 
 import argparse
+import errno
 import socket
 import sys
 
@@ -25,8 +26,8 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    if not _is_free(settings.host, settings.port):
-        print(f"DAEGI_PORT: {settings.host}:{settings.port} is taken, choose another", file=sys.stderr)
+    if problem := _obstacle(settings.host, settings.port):
+        print(problem, file=sys.stderr)
         return 1
     Granian(
         "api.app:create_app",
@@ -44,15 +45,18 @@ def main() -> int:
     return 0
 
 
-def _is_free(host: str, port: int) -> bool:
+def _obstacle(host: str, port: int) -> str:
+    """What keeps us from listening there, '' if nothing does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"DAEGI_PORT: {host}:{port} is taken, choose another"
+            return f"DAEGI_HOST: cannot listen on {host}:{port}: {error.strerror}"
+    return ""
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
 """Every DAEGI_ setting, with its type, default and meaning."""
 
+import re
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
+from sentry_sdk.utils import BadDsn, Dsn
 
 DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
 
@@ -12,7 +17,7 @@ DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - no
 class Settings(BaseSettings):
     """The settings of one process, frozen. Lists are JSON; times are in seconds unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="DAEGI_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="DAEGI_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis with the lines: redis:// or rediss://")
     jobs_redis_url: str | None = Field(None, description="Redis with the job queue; by default the one with the lines")
@@ -47,12 +52,47 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
     sentry_dsn: SecretStr | None = Field(None, description="Where unexpected errors are reported")
 
+    @field_validator("redis_url", "jobs_redis_url")
+    @classmethod
+    def _check_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if not url and info.field_name == "jobs_redis_url":
+            return None
+        url = url or ""
+        if url.startswith("redis+cluster://"):
+            raise ValueError("redis+cluster:// is not supported yet; use redis:// or rediss://")
+        try:
+            parts = urlsplit(url)
+            sound = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound:
+            # What is wrong with it stays unsaid: it may be a piece of a password.
+            raise ValueError("a URL like redis://host:6379/0 or rediss://host:6379/0 is needed")
+        return url
+
+    @field_validator("redis_ca_file")
+    @classmethod
+    def _check_ca_file(cls, path: str | None) -> str | None:
+        if path and not Path(path).is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_dsn(cls, dsn: SecretStr | None) -> SecretStr | None:
+        if dsn and dsn.get_secret_value():
+            try:
+                Dsn(dsn.get_secret_value())
+            except BadDsn as error:
+                raise ValueError(str(error)) from error
+        return dsn
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not all(secret.get_secret_value() for secret in self.token_secrets):
             raise ValueError("DAEGI_TOKEN_SECRETS holds an empty secret")
-        if self.redis_url.startswith("redis+cluster://"):
-            raise ValueError("DAEGI_REDIS_URL: redis+cluster:// is not supported yet; use redis:// or rediss://")
+        if not all(key.get_secret_value() for key in self.admin_keys):
+            raise ValueError("DAEGI_ADMIN_KEYS holds an empty key")
         return self
 
     @cached_property
@@ -91,5 +131,11 @@ def load_settings() -> Settings:
         lines = []
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"][:1]).upper()
-            lines.append(f"DAEGI_{name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, "))
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"DAEGI_{name}: {message}" if name else message)
         raise SettingsError("\n".join(lines)) from error
+    except UnreadableError as error:
+        # It names the field and keeps the value, which may be a secret, to itself.
+        found = re.search(r'field "(\w+)"', str(error))
+        name = found[1].upper() if found else "*"
+        raise SettingsError(f'DAEGI_{name}: a JSON list is needed, like ["one", "two"]') from error

@@ -1,0 +1,113 @@
+"""Settings: a wrong one is told in one line that names the variable and never shows a secret."""
+
+import pytest
+
+from shared.settings import DEVELOPMENT_SECRET, Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"DAEGI_{name.upper()}", raising=False)
+
+
+WRONG = [
+    ("DAEGI_PORT", "eighty"),
+    ("DAEGI_PORT", "65536"),
+    ("DAEGI_PROCESSES", "0"),
+    ("DAEGI_REDIS_URL", "localhost:6379"),
+    ("DAEGI_REDIS_URL", "http://localhost:6379"),
+    ("DAEGI_REDIS_URL", "redis://localhost:port/0"),
+    ("DAEGI_REDIS_URL", "redis://[::1/0"),
+    ("DAEGI_REDIS_URL", "redis+cluster://a:6379,b:6379"),
+    ("DAEGI_REDIS_URL", ""),
+    ("DAEGI_JOBS_REDIS_URL", "amqp://localhost"),
+    ("DAEGI_REDIS_CA_FILE", "/no/such/file.pem"),
+    ("DAEGI_TOKEN_SECRETS", "a secret without brackets"),
+    ("DAEGI_TOKEN_SECRETS", "[]"),
+    ("DAEGI_TOKEN_SECRETS", '["good", ""]'),
+    ("DAEGI_TOKEN_SECRETS", "[17]"),
+    ("DAEGI_ADMIN_KEYS", "a key without brackets"),
+    ("DAEGI_ADMIN_KEYS", '[""]'),
+    ("DAEGI_CORS_ORIGINS", "https://shop.example"),
+    ("DAEGI_ADMIT_RATE", "-1"),
+    ("DAEGI_ADMIT_RATE", "nan"),
+    ("DAEGI_PASS_TTL", "inf"),
+    ("DAEGI_HEARTBEAT_TTL", "0"),
+    ("DAEGI_MAX_BATCH", "257"),
+    ("DAEGI_OPEN_EVENTS", "perhaps"),
+    ("DAEGI_LOG_LEVEL", "loud"),
+    ("DAEGI_SENTRY_DSN", "not a dsn"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_wrong_setting_is_told_in_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as failure:
+        load_settings()
+    message = str(failure.value)
+    assert message.startswith(name)
+    assert "\n" not in message
+    assert len(message) > len(name) + 10
+
+
+def test_every_wrong_setting_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAEGI_PORT", "eighty")
+    monkeypatch.setenv("DAEGI_LOG_LEVEL", "loud")
+    with pytest.raises(SettingsError) as failure:
+        load_settings()
+    assert [line.partition(":")[0] for line in str(failure.value).splitlines()] == ["DAEGI_PORT", "DAEGI_LOG_LEVEL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DAEGI_TOKEN_SECRETS", "hush-hush"),
+        ("DAEGI_TOKEN_SECRETS", '{"hush-hush": 1}'),
+        ("DAEGI_ADMIN_KEYS", '["hush-hush", ""]'),
+        ("DAEGI_REDIS_URL", "redis://:hush-hush/@localhost:6379"),
+        ("DAEGI_JOBS_REDIS_URL", "redis://user:hush-hush/more@localhost:6379"),
+    ],
+)
+def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as failure:
+        load_settings()
+    assert "hush" not in str(failure.value)
+
+
+def test_the_settings_themselves_do_not_print_secrets() -> None:
+    settings = Settings.model_validate({"token_secrets": ["hush-hush"], "admin_keys": ["hush-hush"]})
+    assert "hush" not in repr(settings)
+    assert "hush" not in str(settings.model_dump())
+
+
+def test_without_an_environment_the_defaults_are_sound_and_one_warning_is_due() -> None:
+    settings = load_settings()
+    assert settings.jobs_url == settings.redis_url
+    assert [secret.get_secret_value() for secret in settings.token_secrets] == [DEVELOPMENT_SECRET]
+    assert ["DAEGI_TOKEN_SECRETS" in warning for warning in settings.warnings()] == [True]
+
+
+def test_an_empty_jobs_url_means_the_redis_with_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A compose file passes on what is not set as an empty text.
+    monkeypatch.setenv("DAEGI_REDIS_URL", "redis://data:6379/1")
+    monkeypatch.setenv("DAEGI_JOBS_REDIS_URL", "")
+    assert load_settings().jobs_url == "redis://data:6379/1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"heartbeat_ttl": 60, "ready_ttl": 10}, ["DAEGI_HEARTBEAT_TTL"]),
+        ({"ready_ttl": 91}, ["DAEGI_READY_TTL"]),
+        ({"pass_ttl": 301}, ["DAEGI_PASS_TTL"]),
+        ({}, []),
+    ],
+)
+def test_settings_for_tests_say_so(settings: dict[str, object], warned: list[str]) -> None:
+    warnings = Settings.model_validate({"token_secrets": ["a secret"], **settings}).warnings()
+    assert [warning.split()[0] for warning in warnings] == warned
