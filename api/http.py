@@ -131,6 +131,15 @@ def decode(decoder: Callable[[bytes], BodyT], body: bytes) -> BodyT:
         raise invalid("the body is not JSON that we can read") from error
 
 
+def is_text(raw: bytes) -> bool:
+    """Whether these bytes are UTF-8."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def invalid(message: str) -> HttpError:
     """The refusal of a request that is not well formed."""
     return HttpError(400, "INVALID_REQUEST", message)

@@ -14,7 +14,7 @@ import structlog
 from api.batching import Answer, Batcher, Budget
 from api.clock import RedisClock
 from api.heartbeats import Errands
-from api.http import HttpError, Request, Response, decode, invalid, json_response, retry_after, rfc3339
+from api.http import HttpError, Request, Response, decode, invalid, is_text, json_response, retry_after, rfc3339
 from api.position_cache import PositionCache
 from api.pulse import Pulse
 from api.schemas import (
@@ -289,6 +289,8 @@ class Queue:
         if verified:
             if len(verified) > MAX_USER_ID:
                 raise invalid(f"the user header may have {MAX_USER_ID} bytes")
+            if not is_text(verified):
+                raise invalid("the user header must be UTF-8")
             return b"v" + verified
         return b"u" + label.encode() if label else b""
 
