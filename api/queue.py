@@ -296,9 +296,11 @@ class Queue:
 
     def _eta(self, position: int, standing: Standing) -> float | None:
         """Seconds until somebody at this position can come in; None while nobody can."""
-        if standing.paused or standing.damaged or standing.eta_rate <= 0:
+        missing = max(0.0, position - standing.tokens)
+        # At rate 0 nobody beyond the tokens comes in, however fast the head of the line moved a moment ago.
+        if standing.paused or standing.damaged or (missing and standing.rate <= 0):
             return None
-        return max(0.0, position - standing.tokens) / standing.eta_rate
+        return missing / standing.eta_rate if missing else 0.0
 
     def _poll_after_ms(self, eta: float | None) -> int:
         """When to come back: 2 s at the front, then a quarter of the ETA, with jitter so that crowds thin out."""
