@@ -35,7 +35,10 @@ class Admin:
     async def list_events(self, request: Request) -> Response:
         """GET /api/v1/admin/events?offset=&limit="""
         self._authorize(request)
-        query = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=8)
+        try:
+            query = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=8)
+        except ValueError as error:
+            raise HttpError(422, "INVALID_REQUEST", "the query has too many parameters") from error
         offset, limit = (_natural(query, name, fallback) for name, fallback in (("offset", 0), ("limit", 100)))
         events = await self._line.events(offset, min(limit, _MAX_LISTED))
         total = await self._line.count_events()
@@ -52,7 +55,7 @@ class Admin:
         self._authorize(request)
         if not EVENT_ID.fullmatch(event_id):
             raise HttpError(422, "INVALID_REQUEST", "event_id must match [A-Za-z0-9_.:-]{1,64}")
-        body = await request.body()
+        body = await request.body(request.headers())
         try:
             asked = decode(self._decode, body)
         except HttpError as error:
@@ -105,7 +108,7 @@ class Admin:
     def _authorize(self, request: Request) -> None:
         if not self._keys:
             raise HttpError(503, "ADMIN_DISABLED", "set DAEGI_ADMIN_KEYS to use the admin API")
-        scheme, _, given = request.headers.get(b"authorization", b"").partition(b" ")
+        scheme, _, given = request.headers().get(b"authorization", b"").partition(b" ")
         # Every key is compared, so that the time tells nothing about which one nearly fits.
         fits = [compare_digest(given, key) for key in self._keys]
         if scheme.lower() != b"bearer" or not any(fits):

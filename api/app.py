@@ -1,6 +1,7 @@
 """The ASGI application: its routes, and the lifespan that builds what they work with."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -11,7 +12,7 @@ from api.admin import Admin
 from api.batching import Budget
 from api.clock import RedisClock
 from api.heartbeats import Errands
-from api.http import ClientGoneError, HttpError, Receive, Request, Response, Scope, Send, refusal
+from api.http import ClientGoneError, Header, HttpError, Receive, Request, Response, Scope, Send, refusal
 from api.operations import Operations
 from api.position_cache import PositionCache
 from api.pulse import Pulse
@@ -42,34 +43,27 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1000})
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._serve_other(scope, receive, send)
+            return
         request = Request(scope, receive)
         try:
-            response = await self._handler(scope)(request)
-        except HttpError as error:
-            response = error.response(request.trace_id())
-        except DaegiError as error:
-            response = refusal(error).response(request.trace_id())
+            status, body, extra = await self._handler(scope)(request)
         except ClientGoneError:
             return
-        except Exception as error:  # noqa: BLE001 - the last resort: one envelope for everybody
-            trace_id = request.trace_id()
-            _log.exception("a request failed", path=scope["path"], trace_id=trace_id)
-            telemetry.capture(error, trace_id=trace_id)
-            response = HttpError(500, "INTERNAL_ERROR", "something went wrong here").response(trace_id)
-        status, body, extra = response
+        except Exception as error:  # noqa: BLE001 - one envelope for everything that goes wrong
+            status, body, extra = _failure(request, error)
         headers = [*_COMMON_HEADERS, (b"content-length", b"%d" % len(body)), *extra]
         if self._cors.enabled:
             headers += self._cors.headers(request)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
 
     def _handler(self, scope: Scope) -> Handler:
         path: str = scope["path"]
@@ -133,6 +127,7 @@ class App:
             for beat in (pulse.run, errands.run):
                 task = asyncio.create_task(beat())
                 stack.push_async_callback(_end, task)
+            _calm_garbage_collection()
             yield
             operations.draining = True
 
@@ -151,6 +146,17 @@ def routes(queue: Queue, admin: Admin, operations: Operations) -> dict[str, dict
     }
 
 
+def _failure(request: Request, error: Exception) -> Response:
+    trace_id = request.trace_id()
+    if isinstance(error, HttpError):
+        return error.response(trace_id)
+    if isinstance(error, DaegiError):
+        return refusal(error).response(trace_id)
+    _log.error("a request failed", path=request.scope["path"], trace_id=trace_id, exc_info=error)
+    telemetry.capture(error, trace_id=trace_id)
+    return HttpError(500, "INTERNAL_ERROR", "something went wrong here").response(trace_id)
+
+
 class Cors:
     """Lets pages of the given origins call the api from a browser; ["*"] lets all."""
 
@@ -159,9 +165,9 @@ class Cors:
         self._any = "*" in origins
         self._origins = {origin.encode() for origin in origins}
 
-    def headers(self, request: Request) -> list[tuple[bytes, bytes]]:
+    def headers(self, request: Request) -> list[Header]:
         """What a browser needs to see beside the answer."""
-        origin = request.headers.get(b"origin")
+        origin = request.headers().get(b"origin")
         vary = [] if self._any else [(b"vary", b"origin")]
         if origin is None or not (self._any or origin in self._origins):
             return vary
@@ -174,15 +180,19 @@ class Cors:
 
     async def preflight(self, request: Request) -> Response:
         """OPTIONS of any path that exists."""
-        return Response(
-            204,
-            b"",
-            (
-                (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
-                (b"access-control-allow-headers", b"content-type, idempotency-key, x-request-id, authorization"),
-                (b"access-control-max-age", b"600"),
-            ),
+        headers = (
+            (b"access-control-allow-methods", b"GET, POST, PUT, DELETE"),
+            (b"access-control-allow-headers", b"content-type, idempotency-key, x-request-id, authorization"),
+            (b"access-control-max-age", b"600"),
         )
+        return 204, b"", headers
+
+
+def _calm_garbage_collection() -> None:
+    """Requests leave no cycles behind: looking for them after every 700 objects took a sixth of the loop's time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def _farewell(pulse: Pulse) -> None:

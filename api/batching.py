@@ -1,7 +1,6 @@
 """Requests that arrive together share round trips: under load a batch grows, the number of round trips does not."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from shared.errors import OverloadedError
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
-Answer = Callable[[Sequence[AnswerT | Exception]], None]
+Answer = Callable[[Sequence[AnswerT] | Exception], None]
 Flush = Callable[[str, list[RequestT], Answer[AnswerT]], Awaitable[None]]
-"""Serves one batch of an event: calls answer once, with an answer or an error a request, and may go on after it."""
+"""Serves one batch of an event: calls answer once, with an answer for each or raises, and may go on after it."""
 
 
 @dataclass(slots=True)
@@ -42,15 +41,18 @@ class Budget:
 
 @dataclass(slots=True)
 class _Lane(Generic[RequestT, AnswerT]):
-    """One event's waiting requests and its batches in flight."""
+    """One event's waiting requests and its batches in flight, of which some have no answer yet."""
 
-    waiting: deque[tuple[RequestT, "asyncio.Future[AnswerT]"]] = field(default_factory=deque)
+    requests: list[RequestT] = field(default_factory=list)
+    futures: list["asyncio.Future[AnswerT]"] = field(default_factory=list)
     in_flight: int = 0
+    unanswered: int = 0
     scheduled: bool = False
 
 
 class Batcher(Generic[RequestT, AnswerT]):
-    """Groups requests by event; a few batches of an event are in flight at once, the rest waits for the next.
+    """Groups requests by event. What comes while a batch waits for its answer is the next batch, as Nagle's
+    algorithm has it, unless a whole batch has come: then a second one is sent meanwhile.
 
     An error of a batch reaches every caller in it. A caller that goes away takes nobody with it: its request is
     dropped if it is still waiting, else its answer is.
@@ -74,8 +76,9 @@ class Batcher(Generic[RequestT, AnswerT]):
         lane = self._lanes.get(event_id)
         if lane is None:
             lane = self._lanes[event_id] = _Lane()
-        lane.waiting.append((request, future))
-        if not lane.scheduled and lane.in_flight < self._max_in_flight:
+        lane.requests.append(request)
+        lane.futures.append(future)
+        if not lane.scheduled and self._may_start(lane):
             lane.scheduled = True
             # Whatever else is ready in this turn of the loop comes along.
             loop.call_soon(self._start, event_id, lane)
@@ -83,57 +86,64 @@ class Batcher(Generic[RequestT, AnswerT]):
 
     async def drain(self) -> None:
         """Waits until every batch is through, round trip 2 included."""
-        while self._tasks or any(lane.waiting for lane in self._lanes.values()):
+        while self._tasks or any(lane.requests for lane in self._lanes.values()):
             await asyncio.sleep(0)
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
+    def _may_start(self, lane: _Lane[RequestT, AnswerT]) -> bool:
+        return lane.in_flight < self._max_in_flight and (not lane.unanswered or len(lane.requests) >= self._max_batch)
+
     def _start(self, event_id: str, lane: _Lane[RequestT, AnswerT]) -> None:
         lane.scheduled = False
-        while lane.waiting and lane.in_flight < self._max_in_flight:
-            batch: list[tuple[RequestT, asyncio.Future[AnswerT]]] = []
-            while lane.waiting and len(batch) < self._max_batch:
-                request, future = lane.waiting.popleft()
-                if future.cancelled():
-                    self._budget.used -= 1
-                else:
-                    batch.append((request, future))
-            if batch:
+        while lane.requests and self._may_start(lane):
+            requests, futures = lane.requests[: self._max_batch], lane.futures[: self._max_batch]
+            del lane.requests[: self._max_batch], lane.futures[: self._max_batch]
+            if any(map(asyncio.Future.cancelled, futures)):
+                there = [pair for pair in zip(requests, futures, strict=True) if not pair[1].cancelled()]
+                self._budget.used -= len(futures) - len(there)
+                requests, futures = [request for request, _ in there], [future for _, future in there]
+            if requests:
                 lane.in_flight += 1
-                task = asyncio.create_task(self._run(event_id, lane, batch))
+                lane.unanswered += 1
+                task = asyncio.create_task(self._run(event_id, lane, requests, futures))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-        if not lane.waiting and not lane.in_flight:
-            self._lanes.pop(event_id, None)
+        if not lane.requests and not lane.in_flight and self._lanes.get(event_id) is lane:
+            del self._lanes[event_id]
 
     async def _run(
         self,
         event_id: str,
         lane: _Lane[RequestT, AnswerT],
-        batch: list[tuple[RequestT, "asyncio.Future[AnswerT]"]],
+        requests: list[RequestT],
+        futures: list["asyncio.Future[AnswerT]"],
     ) -> None:
         answered = False
 
-        def answer(answers: Sequence[AnswerT | Exception]) -> None:
+        def answer(answers: Sequence[AnswerT] | Exception) -> None:
             nonlocal answered
             answered = True
-            self._budget.used -= len(batch)
-            for (_, future), result in zip(batch, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(result, Exception):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+            self._budget.used -= len(futures)
+            lane.unanswered -= 1
+            if isinstance(answers, Exception):
+                for future in futures:
+                    if not future.done():
+                        future.set_exception(answers)
+            else:
+                for future, result in zip(futures, answers, strict=True):
+                    if not future.done():
+                        future.set_result(result)
+            self._start(event_id, lane)
 
         try:
-            await self._flush(event_id, [request for request, _ in batch], answer)
+            await self._flush(event_id, requests, answer)
             if not answered:
                 raise RuntimeError("a batch was flushed without an answer")
         except Exception as error:
             if answered:
                 raise
-            answer([error] * len(batch))
+            answer(error)
         finally:
             lane.in_flight -= 1
             self._start(event_id, lane)

@@ -3,9 +3,9 @@
 import math
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -20,18 +20,15 @@ MAX_BODY = 16 * 1024
 """Bytes of a request's body; more is refused with 413."""
 
 _TRACE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_TOKEN = re.compile(rb"token=([A-Za-z0-9_.:~-]*)")
+_TOKEN = re.compile(rb"token=[A-Za-z0-9_.:~-]*")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode
 BodyT = TypeVar("BodyT")
 
 
-class Response(NamedTuple):
-    """A status, a JSON body, and headers beside the usual ones."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+Header = tuple[bytes, bytes]
+Response = tuple[int, bytes, tuple[Header, ...]]
+"""A status, a JSON body, and headers beside the usual ones."""
 
 
 class HttpError(Exception):
@@ -45,7 +42,7 @@ class HttpError(Exception):
         *,
         retry_after: float | None = None,
         details: dict[str, int] | None = None,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
+        headers: tuple[Header, ...] = (),
     ) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
@@ -57,7 +54,7 @@ class HttpError(Exception):
         if self.retry_after is not None:
             headers = (*headers, retry_after(self.retry_after))
         error = {"code": self.code, "message": self.message, "trace_id": trace_id, **self.details}
-        return Response(self.status, _encode({"error": error}), headers)
+        return self.status, _encode({"error": error}), headers
 
 
 class ClientGoneError(Exception):
@@ -67,18 +64,24 @@ class ClientGoneError(Exception):
 class Request:
     """One HTTP request, read as far as a handler asks."""
 
-    __slots__ = ("_receive", "headers", "scope")
+    __slots__ = ("_receive", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._receive = receive
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
 
-    async def body(self) -> bytes:
-        """The whole body; raises HttpError 413 above MAX_BODY bytes, without reading on."""
-        declared = self.headers.get(b"content-length", b"0")
-        if declared.isdigit() and (len(declared) > 9 or int(declared) > MAX_BODY):
-            raise _too_large()
+    def headers(self) -> dict[bytes, bytes]:
+        """The headers by their names in lower case."""
+        return dict(self.scope["headers"])
+
+    async def body(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """The whole body, given the headers; raises HttpError 413 above MAX_BODY bytes, without reading on."""
+        declared = headers.get(b"content-length", b"")
+        length = -1
+        if declared.isdigit():
+            length = int(declared[:9])
+            if length > MAX_BODY:
+                raise _too_large()
         body = b""
         while True:
             message = await self._receive()
@@ -87,31 +90,31 @@ class Request:
             body += bytes(message.get("body", b""))
             if len(body) > MAX_BODY:
                 raise _too_large()
-            if not message.get("more_body", False):
+            # Another receive() to be told that there is no more costs granian two changes of threads.
+            if len(body) == length or not message.get("more_body", False):
                 return body
 
     def token(self) -> str:
         """The query's token, '' if there is none."""
         query: bytes = self.scope["query_string"]
-        plain = _TOKEN.fullmatch(query)
-        if plain:
-            return plain[1].decode("ascii")
+        if _TOKEN.fullmatch(query):
+            return query[6:].decode("ascii")
         # Not ours to sign, whatever it decodes to: no need to be lenient.
         found = parse_qs(query.decode("latin-1"), max_num_fields=16) if query.count(b"&") < 16 else {}
         return found.get("token", [""])[0]
 
     def trace_id(self) -> str:
         """X-Request-ID if it is fit to be logged and sent back, else a new one."""
-        given = self.headers.get(b"x-request-id", b"")
+        given = self.headers().get(b"x-request-id", b"")
         return given.decode("ascii") if _TRACE_ID.fullmatch(given) else os.urandom(8).hex()
 
 
-def json_response(status: int, value: Any, *headers: tuple[bytes, bytes]) -> Response:
+def json_response(status: int, value: Any, *headers: Header) -> Response:
     """An answer in JSON."""
-    return Response(status, _encode(value), headers)
+    return status, _encode(value), headers
 
 
-def retry_after(seconds: float) -> tuple[bytes, bytes]:
+def retry_after(seconds: float) -> Header:
     """The Retry-After header, in whole seconds, at least 1."""
     return b"retry-after", b"%d" % max(1, math.ceil(seconds))
 

@@ -98,14 +98,15 @@ class Queue:
 
     async def join(self, request: Request) -> Response:
         """POST /api/v1/queue/join"""
-        ask = decode(self._decode_join, await request.body())
+        headers = request.headers()
+        ask = decode(self._decode_join, await request.body(headers))
         event_id = ask.event_id
         if not event_id:
             raise HttpError(400, "MISSING_EVENT_ID", "event_id is missing")
         if not EVENT_ID.fullmatch(event_id):
             raise invalid("event_id must match [A-Za-z0-9_.:-]{1,64}")
-        who = self._who(request, ask.user_id)
-        key = request.headers.get(b"idempotency-key")
+        who = self._who(headers, ask.user_id)
+        key = headers.get(b"idempotency-key")
         if key is not None:
             if not 16 <= len(key) <= 128:
                 raise invalid("Idempotency-Key must have 16 to 128 characters")
@@ -149,7 +150,7 @@ class Queue:
 
     async def enter(self, request: Request) -> Response:
         """POST /api/v1/queue/enter"""
-        ask = decode(self._decode_enter, await request.body())
+        ask = decode(self._decode_enter, await request.body(request.headers()))
         if not ask.waiting_token:
             raise HttpError(400, "MISSING_TOKEN", "waiting_token is missing")
         token = self._signer.verify_waiting(ask.waiting_token)
@@ -184,7 +185,7 @@ class Queue:
 
     async def redeem(self, request: Request) -> Response:
         """POST /api/v1/queue/redeem"""
-        ask = decode(self._decode_redeem, await request.body())
+        ask = decode(self._decode_redeem, await request.body(request.headers()))
         if not ask.reservation_token:
             raise InvalidTokenError("reservation_token is missing")
         token = self._signer.verify_reservation(ask.reservation_token)
@@ -214,7 +215,7 @@ class Queue:
         standing = batch.standing
         self._clock.sync(standing.now)
         self._errands.events += batch.created
-        answers: list[tuple[Joined, Standing] | Exception] = [(joined, standing) for joined in batch.joined]
+        answers = [(joined, standing) for joined in batch.joined]
         waits_for_replicas = self._settings.min_replicas_ack > 0
         if not waits_for_replicas:
             answer(answers)
@@ -283,9 +284,9 @@ class Queue:
 
     # What an answer is made of
 
-    def _who(self, request: Request, label: str | None) -> bytes:
+    def _who(self, headers: dict[bytes, bytes], label: str | None) -> bytes:
         """'' for nobody, 'u' and a label, or 'v' and the user whom the trusted header names."""
-        verified = request.headers.get(self._user_header) if self._user_header else None
+        verified = headers.get(self._user_header) if self._user_header else None
         if verified:
             if len(verified) > MAX_USER_ID:
                 raise invalid(f"the user header may have {MAX_USER_ID} bytes")

@@ -85,7 +85,7 @@ class Line:
             raise EventNotFoundError
         if code == -1:
             raise LogLostError
-        joined = [replies.Joined(flat[i], int(flat[i + 1] or 0), flat[i + 2]) for i in range(0, len(flat), 3)]
+        joined = list(map(replies.Joined, flat[::3], map(int, flat[1::3]), flat[2::3]))
         return Enqueued(bool(created), Standing.parse(standing), joined)
 
     async def confirm(self, event_id: str, tickets: Sequence[int], now: int, *, note_activity: bool) -> int | None:
@@ -96,14 +96,17 @@ class Line:
         keys = self._event_keys(event_id)
         commands: list[tuple[_Value, ...]] = []
         if tickets:
-            commands.append(("ZADD", keys.heartbeat, "GT", *(value for t in tickets for value in (now, t))))
+            heard = [now] * (2 * len(tickets))
+            heard[1::2] = tickets
+            commands.append(("ZADD", keys.heartbeat, "GT", *heard))
         if self._acks:
             commands.append(("WAIT", self._acks, _WAIT_MS))
         if note_activity:
             commands += [("ZADD", self.keys.events, "GT", now, event_id), ("ZCARD", self.keys.events)]
         if not commands:
             return None
-        results = await self._pipeline(commands)
+        # A batch mostly has its heartbeats alone to write.
+        results = await self._pipeline(commands) if len(commands) > 1 else [await self._command(*commands[0])]
         if self._acks:
             _check_acks(results[1 if tickets else 0], self._acks)
         return int(results[-1]) if note_activity else None
@@ -113,7 +116,7 @@ class Line:
     ) -> tuple[Standing, list[replies.Polled]]:
         """Where these tickets stand, exactly; hears them and opens the door."""
         standing, flat = await self._step("poll", event_id, int(grace), *tickets)
-        return Standing.parse(standing), [replies.Polled(*flat[i : i + 2]) for i in range(0, len(flat), 2)]
+        return Standing.parse(standing), list(map(replies.Polled, flat[::2], flat[1::2]))
 
     async def enter(
         self, event_id: str, tickets: Sequence[int], *, grace: bool = False
@@ -333,7 +336,11 @@ class Line:
         for command in commands:
             pipeline.execute_command(*command)
         try:
-            results: list[Any] = await pipeline.execute()
+            # Raised there, an error would carry the command, and with it whose it was.
+            results: list[Any] = await pipeline.execute(raise_on_error=False)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
         except Exception as error:
             raise self._translate(error) from error
         self.reachable = True

@@ -1,10 +1,14 @@
 """Connections to Redis, and what their failures mean."""
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from typing import Any
+
+import hiredis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.settings import Settings
@@ -16,14 +20,34 @@ ANSWER_TIMEOUT = 2.0
 MAX_CONNECTIONS = 8
 """Per process, whatever the load: requests share round trips, they don't get connections of their own."""
 
+# redis-py takes the code away from those it has a class for; errors out of scripts have it somewhere inside.
+_REFUSAL_TYPES = (OutOfMemoryError, ReadOnlyError, BusyLoadingError)
 _REFUSALS = ("OOM ", "READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
+
+
+class _Packing:
+    """Commands packed by hiredis, in C: of a batch's arguments redis-py packs one in 0.6 us, hiredis in 0.05."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command in Redis's protocol."""
+        return [hiredis.pack_command(args)]
+
+
+class _PackingConnection(_Packing, Connection):
+    pass
+
+
+class _PackingSSLConnection(_Packing, SSLConnection):
+    pass
 
 
 def connect(settings: Settings, name: str) -> Redis:
     """A client for the Redis with the lines. It connects when first used, and never sends anything twice."""
-    tls = {"ssl_ca_certs": settings.redis_ca_file} if settings.redis_ca_file else {}
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
+    where: dict[str, Any] = dict(parse_url(settings.redis_url))
+    if where.get("connection_class") is SSLConnection:
+        where |= {"connection_class": _PackingSSLConnection, "ssl_ca_certs": settings.redis_ca_file}
+    where.setdefault("connection_class", _PackingConnection)
+    pool = BlockingConnectionPool(
         max_connections=MAX_CONNECTIONS,
         timeout=None,
         socket_connect_timeout=CONNECT_TIMEOUT,
@@ -32,7 +56,7 @@ def connect(settings: Settings, name: str) -> Redis:
         client_name=name,
         # A retried EVALSHA would enqueue people without a key a second time.
         retry=Retry(NoBackoff(), 0),
-        **tls,
+        **where,
     )
     return Redis.from_pool(pool)
 
@@ -44,4 +68,6 @@ def is_disconnect(error: BaseException) -> bool:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether Redis answered that it cannot do this now: memory full, a replica, loading, failing over."""
-    return isinstance(error, RedisError) and any(word in str(error) for word in _REFUSALS)
+    return isinstance(error, _REFUSAL_TYPES) or (
+        isinstance(error, RedisError) and any(word in str(error) for word in _REFUSALS)
+    )

@@ -26,10 +26,12 @@ elseif age >= DEDUPE_TTL then
   call('UNLINK', DEDUPE_OLD)
   if age >= 2 * DEDUPE_TTL then
     call('UNLINK', DEDUPE_NEW)
-  elseif call('EXISTS', DEDUPE_NEW) == 1 then
-    call('RENAME', DEDUPE_NEW, DEDUPE_OLD)
+    set('rotated', now)
+  else
+    if call('EXISTS', DEDUPE_NEW) == 1 then call('RENAME', DEDUPE_NEW, DEDUPE_OLD) end
+    -- When it was due, not when somebody came: seldom joins would keep a key for a third period.
+    set('rotated', state.rotated + DEDUPE_TTL)
   end
-  set('rotated', now)
 end
 
 local last = state.last or 0
@@ -66,7 +68,7 @@ local function join(key, who)
   if known then
     local ticket, owner = string.sub(known, 1, -9), string.sub(known, -8)
     local code = alive(ticket)
-    if code and owner ~= string.sub(key, 17) then return answer(0, '', 0) end
+    if code and owner ~= string.sub(key, 17) then return answer(0, '0', 0) end
     if code then return replay(code, ticket) end
   end
   local user = string.sub(who, 1, 1) == 'v' and string.sub(who, 2)
