@@ -123,7 +123,9 @@ async def read_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
+        headers = httpx.Headers(
+            [(name, value) for name, _, value in (line.partition(": ") for line in lines[1:] if line)]
+        )
         body = await reader.readexactly(int(headers["content-length"]))
         return httpx.Response(int(lines[0].split()[1]), headers=headers, content=body)
     finally:
