@@ -13,6 +13,12 @@ local declared = call('EXISTS', CONFIG) == 1
 local empty = logged == 0 and members == 0 and call('EXISTS', ADMITTED) == 0
 if empty then
   local quiet_since = max(floor((state.last or 0) / 1000), state.busy or 0)
+  if declared and quiet_since == 0 then
+    -- Nobody has joined yet: its time begins when the sweep first sees it.
+    set('busy', now)
+    save()
+    return {0, 0, 0, standing()}
+  end
   if now - quiet_since >= (declared and LINE_TTL or HEARTBEAT_TTL) then
     call('UNLINK', LOG, REBUILD, LINE, ABSENT, CALLED, HEARTBEAT, PLACES, DEDUPE_NEW, DEDUPE_OLD, ADMITTED, PASSES,
       STATE, INDEX)
@@ -36,8 +42,8 @@ end
 
 local expired, more = 0, false
 local function expire(key, oldest)
-  local silent = call('ZRANGEBYSCORE', key, '-inf', int(oldest), 'LIMIT', 0, limit - expired)
-  local from_line = 0
+  local most, from_line = limit - expired, 0
+  local silent = call('ZRANGEBYSCORE', key, '-inf', int(oldest), 'LIMIT', 0, most)
   for _, ticket in ipairs(silent) do
     local was_logged, _, in_line = depart(ticket)
     from_line = from_line + in_line
@@ -45,7 +51,7 @@ local function expire(key, oldest)
   end
   lined = lined - from_line
   count_head(from_line)
-  more = more or #silent == limit
+  more = more or #silent == most
 end
 
 if not in_grace then open_door(false) end

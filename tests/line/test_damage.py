@@ -1,0 +1,211 @@
+"""Lost keys: a damaged line is a closed door, and repair brings back the same order."""
+
+from itertools import combinations
+from typing import NamedTuple
+
+import pytest
+
+from shared.line import Join
+from shared.replies import EnterCode, PollCode
+from tests.line.conftest import LIFE, MakeRoom, Room
+from workers.repair import repair_event
+
+MEMBERS = ("queue", "called", "absent")
+PROJECTIONS = (*MEMBERS, "heartbeat", "places", "position_index")
+
+
+class Mixed(NamedTuple):
+    """A room with people of every kind: some absent, some called, the rest in line, and one admitted."""
+
+    room: Room
+    absent: list[int]
+    called: list[int]
+    line: list[int]
+    admitted: int
+
+    @property
+    def everyone(self) -> list[int]:
+        return [*self.absent, *self.called, *self.line]
+
+    def keys(self, *names: str) -> list[str]:
+        return [getattr(self.room.keys, name) for name in names]
+
+
+@pytest.fixture
+async def mixed(make_room: MakeRoom) -> Mixed:
+    room = make_room(admit_rate=1, admit_burst=5)
+    people = [Join(b"", b"v%d" % i if i % 2 else b"u%d" % i) for i in range(21)]
+    tickets = [one.ticket for one in await room.enqueue(*people[:12])]
+    room.clock.advance(100)
+    tickets += [one.ticket for one in await room.enqueue(*people[12:])]
+    # The first five are silent; the poll of the others calls the next five.
+    await room.poll(*tickets[5:])
+    assert await room.admit(tickets[5]) == [tickets[5]]
+    await room.line.publish_index(room.event)
+    mixed = Mixed(room, tickets[:5], tickets[6:10], tickets[10:], tickets[5])
+    assert (await room.absent(), await room.called(), await room.waiting()) == mixed[1:4]
+    return mixed
+
+
+async def content(room: Room) -> dict[str, object]:
+    """Everything that people could notice, as it is stored."""
+    found: dict[str, object] = {"log": await room.logged(), "places": await room.fields(room.keys.places)}
+    for name in ("queue", "absent", "heartbeat", "admitted"):
+        found[name] = await room.redis.zrange(getattr(room.keys, name), 0, -1, withscores=True)
+    return found
+
+
+@pytest.mark.parametrize("lost", [names for size in (1, 2, 3) for names in combinations(MEMBERS, size)], ids="+".join)
+async def test_in_a_damaged_line_nobody_is_called_let_in_or_expired(mixed: Mixed, lost: tuple[str, ...]) -> None:
+    room = mixed.room
+    await room.redis.delete(*mixed.keys(*lost))
+    left = {name: await room.redis.zrange(mixed.keys(name)[0], 0, -1) for name in MEMBERS}
+    assert (await room.standing()).damaged
+    assert await room.admit(mixed.called[-1], mixed.line[-1]) == []
+    await room.leave(mixed.called[-1], mixed.line[-1])
+    # Everybody else stays where they were, or nowhere, through lives of silence and of sweeps.
+    assert await room.sweep(2 * LIFE) == 0
+    for name, members in left.items():
+        gone = {str(mixed.called[-1]), str(mixed.line[-1])}
+        assert await room.redis.zrange(mixed.keys(name)[0], 0, -1) == [one for one in members if one not in gone]
+    assert len(await room.logged()) == len(mixed.everyone) - 2
+
+
+@pytest.mark.parametrize("lost", MEMBERS)
+async def test_in_a_damaged_line_polls_and_enters_answer_without_a_place(mixed: Mixed, lost: str) -> None:
+    room = mixed.room
+    await room.redis.delete(*mixed.keys(lost))
+    some = [mixed.called[1], mixed.line[1]]
+    standing, polled = await room.line.poll(room.event, some)
+    assert standing.damaged
+    assert polled == [(PollCode.WAITING, 0)] * 2
+    assert [(one.code, one.position) for one in await room.enter(*some)] == [(EnterCode.NOT_READY, 0)] * 2
+    assert await room.enter(mixed.admitted) == [(EnterCode.GRANTED, 0, room.now, 30_000)]
+
+
+async def test_in_a_damaged_line_joins_go_on_without_a_place(mixed: Mixed) -> None:
+    room = mixed.room
+    await room.redis.delete(room.keys.queue)
+    (joined,) = await room.enqueue(Join(b"", b""))
+    assert (joined.position, joined.ticket > mixed.line[-1]) == (0, True)
+    await room.repair()
+    assert await room.waiting() == [*mixed.line, joined.ticket]
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [*((name,) for name in PROJECTIONS), *combinations(MEMBERS, 2), ("queue", "heartbeat"), PROJECTIONS],
+    ids="+".join,
+)
+async def test_repair_brings_everybody_back_in_the_same_order(mixed: Mixed, lost: tuple[str, ...]) -> None:
+    room = mixed.room
+    before = await content(room)
+    seconds_since_heard = 100
+    await room.redis.delete(*mixed.keys(*lost))
+    for _ in range(2):
+        await room.repair()
+    after = await content(room)
+    assert not (await room.standing()).damaged
+    assert (after["log"], after["places"], after["admitted"]) == (before["log"], before["places"], before["admitted"])
+    # The called and the absent whose key was lost stand in line again, where their tickets say.
+    again = {"called": mixed.called, "absent": mixed.absent}
+    assert await room.waiting() == sorted([*mixed.line, *(t for key in again if key in lost for t in again[key])])
+    assert await room.called() == ([] if "called" in lost else mixed.called)
+    assert await room.absent() == ([] if "absent" in lost else mixed.absent)
+    if "heartbeat" in lost:
+        assert after["heartbeat"] == [(str(ticket), room.now) for ticket in mixed.everyone]
+        assert await room.sweep(LIFE - 5) == 0
+    else:
+        assert after["heartbeat"] == before["heartbeat"]
+        assert await room.sweep(LIFE - seconds_since_heard - 5) == 0
+
+
+@pytest.mark.parametrize("lost", [*MEMBERS, "places", "position_index"])
+async def test_what_is_not_damaged_is_not_touched(mixed: Mixed, lost: str) -> None:
+    room = mixed.room
+    await room.redis.delete(*mixed.keys(lost))
+    await room.repair()
+    healed = await content(room)
+    room.clock.advance(1)
+    await room.repair()
+    assert await content(room) == healed
+
+
+async def test_the_index_of_a_damaged_line_stays_the_last_good_one(mixed: Mixed) -> None:
+    room = mixed.room
+    before = await room.line.index(room.event)
+    await room.redis.delete(room.keys.called)
+    room.clock.advance(10)
+    assert not await room.line.publish_index(room.event)
+    assert await room.line.index(room.event) == before
+    await room.repair()
+    assert await room.line.publish_index(room.event)
+
+
+async def test_a_polled_ticket_that_is_in_the_log_and_nowhere_else_is_put_back(mixed: Mixed) -> None:
+    room = mixed.room
+    lost = mixed.line[2]
+    await room.redis.zrem(room.keys.queue, lost)
+    (polled,) = await room.poll(lost)
+    assert polled.code == PollCode.WAITING
+    assert await room.waiting() == mixed.line
+    # That healed the line, so the next answer is exact.
+    assert await room.positions(lost) == [len(mixed.called) + 3]
+
+
+async def test_somebody_who_enters_is_put_back_too(mixed: Mixed) -> None:
+    room = mixed.room
+    await room.redis.zrem(room.keys.called, mixed.called[0])
+    assert [one.code for one in await room.enter(mixed.called[0])] == [EnterCode.NOT_READY]
+    room.clock.advance(6)
+    assert await room.admit(mixed.called[0]) == [mixed.called[0]]
+
+
+async def test_repair_of_tickets_alone_writes_back_just_them(mixed: Mixed) -> None:
+    room = mixed.room
+    await room.redis.delete(room.keys.queue, room.keys.heartbeat, room.keys.places)
+    some = [mixed.line[1], mixed.line[3]]
+    repaired = await room.line.repair(room.event, tickets=[*some, mixed.admitted, 17])
+    assert await room.waiting() == some
+    assert await room.redis.zrange(room.keys.heartbeat, 0, -1) == [str(ticket) for ticket in some]
+    assert repaired.next_entry == b""
+    assert repaired.standing.damaged
+
+
+async def test_the_users_of_a_lost_places_key_find_their_tickets_again(mixed: Mixed) -> None:
+    room = mixed.room
+    owner = next(who for ticket, who in (await room.logged()).items() if ticket == mixed.line[-2])
+    await room.redis.delete(room.keys.places)
+    await room.repair()
+    (again,) = await room.enqueue(Join(b"", owner.encode()))
+    assert again.ticket == mixed.line[-2]
+
+
+async def test_a_user_who_joined_anew_while_places_were_lost_gets_no_third_ticket(closed: Room) -> None:
+    (first,) = await closed.enqueue(Join(b"", b"vann"))
+    await closed.redis.delete(closed.keys.places)
+    (second,) = await closed.enqueue(Join(b"", b"vann"))
+    for _ in range(2):
+        await closed.repair()
+        (again,) = await closed.enqueue(Join(b"", b"vann"))
+        assert again.ticket in {first.ticket, second.ticket}
+    assert await closed.waiting() == [first.ticket, second.ticket]
+
+
+async def test_state_that_is_lost_is_no_damage(mixed: Mixed) -> None:
+    room = mixed.room
+    before = await content(room)
+    await room.redis.delete(room.keys.state)
+    assert not (await room.standing()).damaged
+    await room.repair()
+    assert await content(room) == before
+    room.clock.advance(6)
+    assert await room.positions(mixed.line[-1]) == [len(mixed.line)]
+
+
+async def test_more_than_one_piece_is_repaired_in_order(closed: Room) -> None:
+    tickets = await closed.join(1203)
+    await closed.redis.delete(closed.keys.queue, closed.keys.heartbeat)
+    await repair_event(closed.line, closed.event)
+    assert await closed.waiting() == tickets
+    assert await closed.redis.zcard(closed.keys.heartbeat) == 1203
