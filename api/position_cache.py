@@ -98,15 +98,15 @@ class PositionCache:
         position = interpolate(index, token.ticket)
         return (position, index.standing) if position > self._exact_zone(index.standing) else None
 
-    def last_known(self, token: WaitingToken) -> int:
+    def last_known(self, event_id: str, ticket: int) -> int:
         """The place in a damaged line, as far as the last index tells, else 0."""
-        cached, now = self._events.get(token.event_id), self._clock.now()
+        cached, now = self._events.get(event_id), self._clock.now()
         if cached is None or now is None:
             return 0
-        self._refetch(token.event_id, cached, now)
+        self._refetch(event_id, cached, now)
         if cached.index is None or now - cached.index.standing.now > OUTAGE_MS:
             return 0
-        return interpolate(cached.index, token.ticket)
+        return interpolate(cached.index, ticket)
 
     async def close(self) -> None:
         """Ends what is being fetched."""

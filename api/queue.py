@@ -1,20 +1,19 @@
 """What people ask for: join, status, enter, leave; and redeem, which the protected backend asks for."""
 
-import math
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import Literal, NamedTuple
 
 import msgspec
 import structlog
 
+from api.answers import Answers, eta
 from api.batching import Answer, Batcher, Budget
 from api.clock import RedisClock
 from api.heartbeats import Errands
-from api.http import HttpError, Request, Response, decode, invalid, is_text, json_response, retry_after, rfc3339
+from api.http import HttpError, Request, Response, decode, invalid, is_text, json_response, rfc3339
 from api.position_cache import PositionCache
 from api.pulse import Pulse
 from api.schemas import (
@@ -22,10 +21,8 @@ from api.schemas import (
     EnterRequest,
     EnterResponse,
     JoinRequest,
-    JoinResponse,
     RedeemRequest,
     RedeemResponse,
-    StatusResponse,
 )
 from shared.errors import (
     DaegiError,
@@ -37,24 +34,11 @@ from shared.errors import (
 )
 from shared.keys import EVENT_ID
 from shared.line import Join, Line
-from shared.replies import EnterCode, Entered, JoinCode, Joined, PollCode, Polled, RedeemCode, Standing
+from shared.replies import EnterCode, Entered, JoinCode, PollCode, RedeemCode, Standing
 from shared.settings import Settings
-from shared.tickets import Signer, WaitingToken
+from shared.tickets import Signer
 
 _log = structlog.get_logger(__name__)
-
-_FRONT_POLL_S = 2.0
-"""Seconds between polls at the front (DESIGN.md, A poll)."""
-
-_UNKNOWN_POLL_S = 10.0
-"""Seconds between polls while nobody is let in, so that nobody is late when it goes on."""
-
-
-class _Place(NamedTuple):
-    """An exact answer to one poll, with how the event stood."""
-
-    polled: Polled
-    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +65,10 @@ class Queue:
         self._budget = services.budget
         header = settings.trusted_user_header
         self._user_header = header.lower().encode("latin-1") if header else None
-        self._longest_poll = settings.heartbeat_ttl / 8
+        self._answers = Answers(services.signer, services.clock, settings)
         size = settings.max_batch
-        self._joins: Batcher[Join, tuple[Joined, Standing]] = Batcher(self._flush_joins, self._budget, max_batch=size)
-        self._polls: Batcher[int, _Place] = Batcher(self._flush_polls, self._budget, max_batch=size)
+        self._joins: Batcher[Join, Response | None] = Batcher(self._flush_joins, self._budget, max_batch=size)
+        self._polls: Batcher[int, Response | None] = Batcher(self._flush_polls, self._budget, max_batch=size)
         self._enters: Batcher[int, tuple[Entered, Standing]] = Batcher(self._flush_enters, self._budget, max_batch=size)
         self._leaves: Batcher[int, None] = Batcher(self._flush_leaves, self._budget, max_batch=size)
         self._decode_join = msgspec.json.Decoder(JoinRequest).decode
@@ -111,19 +95,10 @@ class Queue:
             if not 16 <= len(key) <= 128:
                 raise invalid("Idempotency-Key must have 16 to 128 characters")
             key = blake2b(key, digest_size=16).digest() + blake2b(who, digest_size=8).digest()
-        joined, standing = await self._joins.submit(event_id, Join(key or b"", who))
-        if joined.code == JoinCode.KEY_REUSED:
+        answer = await self._joins.submit(event_id, Join(key or b"", who))
+        if answer is None:
             raise KeyReusedError
-        admitted = joined.code == JoinCode.ADMITTED
-        return json_response(
-            202,
-            JoinResponse(
-                self._signer.waiting(event_id, joined.ticket),
-                joined.position,
-                "admitted" if admitted else "waiting",
-                self._poll_after_ms(self._eta(joined.position, standing)),
-            ),
-        )
+        return answer
 
     async def status(self, request: Request) -> Response:
         """GET /api/v1/queue/status?token="""
@@ -137,16 +112,11 @@ class Queue:
         if placed and (left > 0.5 or self._errands.hear(token.event_id, token.ticket)):
             position, standing = placed
             self._errands.change(token.event_id)
-            return self._standing_at(token, text, PollCode.WAITING, position, standing, approximate=True)
-        place = await self._polls.submit(token.event_id, token.ticket)
-        code, position = place.polled
-        if code == PollCode.GONE:
+            return self._answers.standing_at(token.ticket, text, PollCode.WAITING, position, standing, approximate=True)
+        answer = await self._polls.submit(token.event_id, token.ticket)
+        if answer is None:
             raise _token_expired()
-        approximate = place.standing.damaged and code != PollCode.ADMITTED
-        if approximate:
-            position = self._positions.last_known(token)
-        fresh = self._signer.waiting(token.event_id, token.ticket, place.standing.now)
-        return self._standing_at(token, fresh, code, position, place.standing, approximate=approximate)
+        return answer
 
     async def enter(self, request: Request) -> Response:
         """POST /api/v1/queue/enter"""
@@ -160,7 +130,7 @@ class Queue:
                 reservation = self._signer.reservation(token.event_id, token.ticket, entered.issued)
                 return json_response(200, EnterResponse("granted", reservation, -(-entered.ttl // 1000)))
             case EnterCode.NOT_READY | EnterCode.PAUSED:
-                after = self._poll_after_ms(self._eta(entered.position, standing))
+                after = self._answers.poll_after_ms(eta(entered.position, standing))
                 paused = entered.code == EnterCode.PAUSED
                 raise HttpError(
                     403,
@@ -203,7 +173,7 @@ class Queue:
 
     # One batch each
 
-    async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[tuple[Joined, Standing]]") -> None:
+    async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[Response | None]") -> None:
         full = self._errands.events >= self._settings.max_events
         with self._watched():
             try:
@@ -215,7 +185,7 @@ class Queue:
         standing = batch.standing
         self._clock.sync(standing.now)
         self._errands.events += batch.created
-        answers = [(joined, standing) for joined in batch.joined]
+        answers = self._answers.to_joins(event_id, batch.joined, standing)
         waits_for_replicas = self._settings.min_replicas_ack > 0
         if not waits_for_replicas:
             answer(answers)
@@ -240,10 +210,11 @@ class Queue:
         if waits_for_replicas:
             answer(answers)
 
-    async def _flush_polls(self, event_id: str, tickets: list[int], answer: "Answer[_Place]") -> None:
+    async def _flush_polls(self, event_id: str, tickets: list[int], answer: "Answer[Response | None]") -> None:
         with self._watched():
             standing, polled = await self._line.poll(event_id, tickets, grace=self._pulse.grace)
-        answer([_Place(one, standing) for one in polled])
+        last_known = partial(self._positions.last_known, event_id)
+        answer(self._answers.to_polls(event_id, tickets, polled, standing, last_known))
         self._learn(event_id, standing, any(one.code != PollCode.GONE for one in polled))
 
     async def _flush_enters(
@@ -294,47 +265,6 @@ class Queue:
                 raise invalid("the user header must be UTF-8")
             return b"v" + verified
         return b"u" + label.encode() if label else b""
-
-    def _eta(self, position: int, standing: Standing) -> float | None:
-        """Seconds until somebody at this position can come in; None while nobody can."""
-        missing = max(0.0, position - standing.tokens)
-        # At rate 0 nobody beyond the tokens comes in, however fast the head of the line moved a moment ago.
-        if standing.paused or standing.damaged or (missing and standing.rate <= 0):
-            return None
-        return missing / standing.eta_rate if missing else 0.0
-
-    def _poll_after_ms(self, eta: float | None) -> int:
-        """When to come back: 2 s at the front, then a quarter of the ETA, with jitter so that crowds thin out."""
-        wished = _UNKNOWN_POLL_S if eta is None else max(_FRONT_POLL_S, eta / 4)
-        return int(min(wished, self._longest_poll) * 1000 * random.uniform(0.8, 1.0))
-
-    def _standing_at(
-        self, token: WaitingToken, text: str, code: int, position: int, standing: Standing, *, approximate: bool
-    ) -> Response:
-        eta = self._eta(position, standing) if code == PollCode.WAITING else 0.0
-        after = self._poll_after_ms(eta)
-        now = self._clock.now() or standing.now
-        return json_response(
-            200,
-            StatusResponse(
-                _STATUS[code],
-                text,
-                position,
-                None if eta is None else math.ceil(eta),
-                max(0, now - token.ticket // 1000) // 1000,
-                code == PollCode.READY,
-                after,
-                approximate,
-            ),
-            retry_after(after / 1000),
-        )
-
-
-_STATUS: dict[int, Literal["waiting", "ready", "admitted"]] = {
-    PollCode.WAITING: "waiting",
-    PollCode.READY: "ready",
-    PollCode.ADMITTED: "admitted",
-}
 
 
 def _token_expired() -> HttpError:
