@@ -16,8 +16,9 @@ from shared.settings import Settings
 VERSION = 1
 """Of the payload; a worker refuses one that it does not know."""
 
-EXPIRES_MS = 60_000
-"""A job that no worker has begun by then is dropped: the sweep will have asked anew for what still matters."""
+EXPIRES_MS = 120_000
+"""A job that no worker has begun by then is dropped: the sweep will have asked anew for what still matters. A job
+whose worker died is given to another after 70 s (workers/main.py), so it has to last longer than that."""
 
 _TIMEOUT = 1.0
 

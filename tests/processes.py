@@ -52,7 +52,7 @@ class Process:
             f"DAEGI_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
             for name, value in given.items()
         }
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         self._process: subprocess.Popen[bytes] | None = None
         self._family: list[psutil.Process] = []
 
@@ -191,10 +191,14 @@ class Relay:
 
     `held` keeps the server's answers back, `delay` (s) slows both directions, `cut()` breaks every connection.
     With `record`, `trips` holds what was sent in each round trip: all that went before the server's next answer.
+    A request with the bytes of `holding` in it is kept from the server while they are set (`kept` counts them), one
+    with those of `trap` goes through and sets `held`: the server does it and nobody learns of it.
     """
 
     def __init__(self, target: int, *, record: bool = False) -> None:
         self.held = False
+        self.holding = self.trap = b""
+        self.kept = 0
         self.refusing = False
         self.delay = 0.0
         self.connections = 0
@@ -261,13 +265,21 @@ class Relay:
         while part := await reader.read(1 << 16):
             if self._record:
                 self._note(part, trip, answers=answers)
+            if not answers:
+                await self._consider(part)
             if self.delay:
                 await asyncio.sleep(self.delay)
-            while answers and self.held:
+            while answers and self.held:  # noqa: ASYNC110 - a test sets it, and tells nobody
                 await asyncio.sleep(0.005)
             writer.write(part)
             await writer.drain()
         raise ConnectionResetError
+
+    async def _consider(self, request: bytes) -> None:
+        self.held |= bool(self.trap) and self.trap in request
+        self.kept += bool(self.holding) and self.holding in request
+        while self.holding and self.holding in request:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.005)
 
     def _note(self, part: bytes, trip: list[bytearray], *, answers: bool) -> None:
         # `trip` is the connection's: an answer ends it, and what is sent after that begins another one.

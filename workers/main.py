@@ -122,17 +122,29 @@ async def serve(settings: Settings) -> None:
 async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | None:
     """Lets the jobs in hand finish, closes the connections, and returns what ended the worker, if anything did."""
     failure: Exception | None = None
-    if not working.done():
-        worker.allow_pick_jobs = False
-        if worker.tasks:
-            await asyncio.wait(worker.tasks.values(), timeout=STOP_SECONDS)
-        working.cancel()
+    worker.allow_pick_jobs = False
+    if worker.tasks:
+        await asyncio.wait(worker.tasks.values(), timeout=STOP_SECONDS)
+    working.cancel()
     for ended in await asyncio.gather(working, return_exceptions=True):
         if isinstance(ended, Exception):
             failure = ended
+    jobs = list(worker.tasks.values())
+    # Left to close(), whatever they raise, a cancellation too, would come out of it and end this process.
+    worker.tasks.clear()
+    for job in jobs:
+        job.cancel()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
+            await asyncio.gather(*jobs, return_exceptions=True)
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await worker.close()
     except QUEUE_ERRORS as error:
         failure = failure or error
+        # close() has got no further than to the queue.
+        with contextlib.suppress(*QUEUE_ERRORS):
+            if worker.on_shutdown and "tools" in worker.ctx:
+                await worker.on_shutdown(worker.ctx)
+            await worker.pool.close(close_connection_pool=True)
     return failure

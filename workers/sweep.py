@@ -12,7 +12,8 @@ PER_SWEEP = 1000
 CHUNK = 250
 """Events in one job."""
 
-_LEASE_MS = 30_000
+_LEASE_SWEEPS = 6
+"""How many sweeps a worker that died in one keeps the others waiting."""
 
 
 async def sweep(ctx: Context) -> None:
@@ -27,13 +28,18 @@ async def sweep(ctx: Context) -> None:
 
 async def _sweep(tools: Tools) -> None:
     worker = f"{socket.gethostname()}-{os.getpid()}"
-    start = await tools.line.begin_sweep(worker, _LEASE_MS)
+    start = await tools.line.begin_sweep(worker, _LEASE_SWEEPS * tools.settings.sweep_seconds * 1000)
     if start is None:
         return
-    events = await tools.line.events(start, PER_SWEEP)
-    for first in range(0, len(events), CHUNK):
-        chunk = dict(events[first : first + CHUNK])
-        await tools.jobs.reap_expired(chunk)
-        await tools.jobs.repair_index(list(chunk))
-        await tools.jobs.compute_positions(list(chunk))
-    await tools.line.end_sweep(worker, start + PER_SWEEP if len(events) == PER_SWEEP else 0)
+    following = start
+    try:
+        events = await tools.line.events(start, PER_SWEEP)
+        for first in range(0, len(events), CHUNK):
+            chunk = dict(events[first : first + CHUNK])
+            await tools.jobs.reap_expired(chunk)
+            await tools.jobs.repair_index(list(chunk))
+            await tools.jobs.compute_positions(list(chunk))
+        following = start + PER_SWEEP if len(events) == PER_SWEEP else 0
+    finally:
+        # Also when the queue is away: nobody would sweep before the lease has lapsed.
+        await tools.line.end_sweep(worker, following)
