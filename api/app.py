@@ -48,7 +48,9 @@ class App:
             return
         request = Request(scope, receive)
         try:
-            status, body, extra = await self._handler(scope)(request)
+            methods = self._routes.get(scope["path"])
+            handler = (methods and methods.get(scope["method"])) or self._find(scope)
+            status, body, extra = await handler(request)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - one envelope for everything that goes wrong
@@ -65,7 +67,7 @@ class App:
         else:
             await send({"type": "websocket.close", "code": 1000})
 
-    def _handler(self, scope: Scope) -> Handler:
+    def _find(self, scope: Scope) -> Handler:
         path: str = scope["path"]
         methods = self._routes.get(path)
         if methods is None and path.startswith(_EVENT_PATH) and self._admin:

@@ -65,14 +65,15 @@ class Batcher(Generic[RequestT, AnswerT]):
         self._budget = budget
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
+        # Asked for each time it costs a system call.
+        self._loop = asyncio.get_running_loop()
         self._lanes: dict[str, _Lane[RequestT, AnswerT]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, event_id: str, request: RequestT) -> "asyncio.Future[AnswerT]":
         """The future answer to a request; raises OverloadedError if too many wait already."""
         self._budget.take()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[AnswerT] = loop.create_future()
+        future: asyncio.Future[AnswerT] = self._loop.create_future()
         lane = self._lanes.get(event_id)
         if lane is None:
             lane = self._lanes[event_id] = _Lane()
@@ -81,7 +82,7 @@ class Batcher(Generic[RequestT, AnswerT]):
         if not lane.scheduled and self._may_start(lane):
             lane.scheduled = True
             # Whatever else is ready in this turn of the loop comes along.
-            loop.call_soon(self._start, event_id, lane)
+            self._loop.call_soon(self._start, event_id, lane)
         return future
 
     async def drain(self) -> None:
@@ -106,7 +107,7 @@ class Batcher(Generic[RequestT, AnswerT]):
             if requests:
                 lane.in_flight += 1
                 lane.unanswered += 1
-                task = asyncio.create_task(self._run(event_id, lane, requests, futures))
+                task = self._loop.create_task(self._run(event_id, lane, requests, futures))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
         if not lane.requests and not lane.in_flight and self._lanes.get(event_id) is lane:
