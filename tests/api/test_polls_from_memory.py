@@ -1,6 +1,5 @@
 """Polls under a lease, far back in a long line: placed by the published index, at no cost to Redis."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from shared.line import Line
 from shared.scripts import load_script
 from shared.tickets import Signer
 from tests.api.calls import Monitor, age_index, configure, fill, leave, refused, status, try_status
+from tests.api.crowds import Crowd, exactly, from_memory, now_ms, publishing
 from tests.processes import eventually
 
 PEOPLE = 3000
@@ -20,65 +20,16 @@ PEOPLE = 3000
 WIDTH = 3
 
 
-class Crowd:
-    """A long line in which nobody moves, so that everybody's place is known."""
-
-    def __init__(self, event: str, tickets: list[int], signer: Signer) -> None:
-        self.event, self.tickets, self._signer = event, tickets, signer
-
-    def token(self, place: int, lease: int | None = None) -> str:
-        """The token of whoever stands there, as of their join or with a lease (ms)."""
-        return self._signer.waiting(self.event, self.tickets[place - 1], lease)
-
-    def lease(self, token: str) -> int:
-        """The lease in a token."""
-        return self._signer.verify_waiting(token).lease
-
-
 @pytest.fixture
-async def crowd(http: httpx.AsyncClient, live_line: Line, signer: Signer, event: str) -> Crowd:
+async def crowd(http: httpx.AsyncClient, live_line: Line, event: str) -> Crowd:
     await configure(http, event, rate=0, burst=0)
-    return Crowd(event, await fill(live_line, event, PEOPLE), signer)
+    return Crowd(event, await fill(live_line, event, PEOPLE))
 
 
 @pytest.fixture
 async def published(live_line: Line, crowd: Crowd) -> AsyncIterator[None]:
-    """Its index, kept fresh as workers do."""
-
-    async def publish() -> None:
-        while True:
-            await live_line.publish_index(crowd.event)
-            await asyncio.sleep(0.2)
-
-    task = asyncio.create_task(publish())
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def from_memory(http: httpx.AsyncClient, token: str) -> Any:
-    """A poll, repeated until this process has fetched the index and answers from it."""
-
-    async def approximate() -> Any:
-        stands = await status(http, token)
-        return stands if stands["approximate"] else None
-
-    return await eventually(approximate)
-
-
-async def exactly(http: httpx.AsyncClient, token: str) -> Any:
-    """A poll, repeated until it is not answered from memory any more."""
-
-    async def exact() -> Any:
-        stands = await status(http, token)
-        return None if stands["approximate"] else stands
-
-    return await eventually(exact)
-
-
-async def now_ms(redis: Redis) -> int:
-    seconds, micros = await redis.time()
-    return int(seconds * 1000 + micros // 1000)
+    async with publishing(live_line, crowd.event):
+        yield
 
 
 @pytest.mark.usefixtures("published")

@@ -1,0 +1,73 @@
+"""A crowd in a line in which nobody moves, and how its polls are answered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from redis.asyncio import Redis
+
+from shared.line import Line
+from shared.tickets import Signer
+from tests.api.calls import status
+from tests.processes import SECRET, eventually
+
+
+class Crowd:
+    """Everybody's place in it is known."""
+
+    def __init__(self, event: str, tickets: list[int]) -> None:
+        self.event, self.tickets = event, tickets
+        self._signer = Signer([SECRET])
+
+    def token(self, place: int, lease: int | None = None) -> str:
+        """The token of whoever stands there, as of their join or with a lease (ms)."""
+        return self._signer.waiting(self.event, self.tickets[place - 1], lease)
+
+    def lease(self, token: str) -> int:
+        """The lease in a token."""
+        return self._signer.verify_waiting(token).lease
+
+
+@asynccontextmanager
+async def publishing(line: Line, event: str) -> AsyncIterator[None]:
+    """Keeps an event's index fresh, as workers do."""
+
+    async def publish() -> None:
+        while True:
+            await line.publish_index(event)
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(publish())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def from_memory(http: httpx.AsyncClient, token: str) -> Any:
+    """A poll, repeated until this process has fetched the index and answers from it."""
+
+    async def approximate() -> Any:
+        stands = await status(http, token)
+        return stands if stands["approximate"] else None
+
+    return await eventually(approximate)
+
+
+async def exactly(http: httpx.AsyncClient, token: str) -> Any:
+    """A poll, repeated until it is not answered from memory any more."""
+
+    async def exact() -> Any:
+        stands = await status(http, token)
+        return None if stands["approximate"] else stands
+
+    return await eventually(exact)
+
+
+async def now_ms(redis: Redis) -> int:
+    """The server's time."""
+    seconds, micros = await redis.time()
+    return int(seconds * 1000 + micros // 1000)
