@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from api.clock import RedisClock
 from api.http import Response, json_response, retry_after
 from api.schemas import JoinResponse, StatusResponse
 from shared.replies import JoinCode, Joined, PollCode, Polled, Standing
@@ -28,9 +27,8 @@ _STATUS: dict[int, Literal["waiting", "ready", "admitted"]] = {
 class Answers:
     """Answers to joins and polls."""
 
-    def __init__(self, signer: Signer, clock: RedisClock, settings: Settings) -> None:
+    def __init__(self, signer: Signer, settings: Settings) -> None:
         self._signer = signer
-        self._clock = clock
         self._longest_poll = settings.heartbeat_ttl / 8
 
     def to_joins(self, event_id: str, joined: Sequence[Joined], standing: Standing) -> list[Response | None]:
@@ -65,37 +63,36 @@ class Answers:
                 answers.append(None)
                 continue
             approximate = standing.damaged and code != PollCode.ADMITTED
-            token = self._signer.waiting(event_id, ticket, standing.now)
             place = last_known(ticket) if approximate else position
-            answers.append(self.standing_at(ticket, token, code, place, standing, approximate=approximate))
-        return answers
-
-    def standing_at(
-        self, ticket: int, token: str, code: int, position: int, standing: Standing, *, approximate: bool
-    ) -> Response:
-        """The answer to one poll; `token` is the one to use from now on."""
-        seconds = eta(position, standing) if code == PollCode.WAITING else 0.0
-        after = self.poll_after_ms(seconds)
-        now = self._clock.now() or standing.now
-        return json_response(
-            200,
-            StatusResponse(
+            seconds = eta(place, standing) if code == PollCode.WAITING else 0.0
+            after = self.poll_after_ms(seconds)
+            status = StatusResponse(
                 _STATUS[code],
-                token,
-                position,
-                None if seconds is None else math.ceil(seconds),
-                max(0, now - ticket // 1000) // 1000,
+                self._signer.waiting(event_id, ticket, standing.now),
+                place,
+                _whole(seconds),
+                _waited(ticket, standing.now),
                 code == PollCode.READY,
                 after,
                 approximate,
-            ),
-            retry_after(after / 1000),
-        )
+            )
+            answers.append(json_response(200, status, retry_after(-(-after // 1000))))
+        return answers
+
+    def from_memory(self, ticket: int, token: str, position: int, standing: Standing, now: int) -> Response:
+        """The answer to a poll under a lease, whose token stays good; `now` in ms."""
+        seconds = eta(position, standing)
+        after = self.poll_after_ms(seconds)
+        waited = _waited(ticket, now)
+        status = StatusResponse("waiting", token, position, _whole(seconds), waited, False, after, True)
+        return json_response(200, status, retry_after(-(-after // 1000)))
 
     def poll_after_ms(self, seconds: float | None) -> int:
         """When to come back: 2 s at the front, then a quarter of the ETA, with jitter so that crowds thin out."""
-        wished = _UNKNOWN_POLL_S if seconds is None else max(_FRONT_POLL_S, seconds / 4)
-        return int(min(wished, self._longest_poll) * (800 + 200 * random.random()))
+        wished = _UNKNOWN_POLL_S if seconds is None else seconds / 4
+        wished = max(wished, _FRONT_POLL_S)
+        wished = min(wished, self._longest_poll)
+        return int(wished * (800 + 200 * random.random())) or 1
 
 
 def eta(position: int, standing: Standing) -> float | None:
@@ -105,3 +102,12 @@ def eta(position: int, standing: Standing) -> float | None:
     if standing.paused or standing.damaged or (missing > 0 and standing.rate <= 0):
         return None
     return missing / standing.eta_rate if missing > 0 else 0.0
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else math.ceil(seconds)
+
+
+def _waited(ticket: int, now: int) -> int:
+    waited = now // 1000 - ticket // 1_000_000
+    return max(0, waited)

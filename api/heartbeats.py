@@ -39,7 +39,9 @@ class Errands:
 
     def hear(self, event_id: str, ticket: int) -> bool:
         """Notes a heartbeat; False if no more can be held."""
-        tickets = self._heartbeats.setdefault(event_id, set())
+        tickets = self._heartbeats.get(event_id)
+        if tickets is None:
+            tickets = self._heartbeats[event_id] = set()
         if ticket not in tickets:
             if self._held >= MAX_HEARTBEATS:
                 return False
@@ -50,7 +52,6 @@ class Errands:
     def change(self, event_id: str) -> None:
         """This event's places changed, or somebody looked at them."""
         self._changed.add(event_id)
-        self._active.add(event_id)
 
     def note(self, event_id: str, now: int) -> bool:
         """Whether this event's activity at `now` (ms) is yet to be written, which the caller then does."""
@@ -112,6 +113,7 @@ class Errands:
 
     async def _send_changes(self) -> None:
         changed, self._changed = self._changed, set()
+        self._active |= changed
         if changed:
             await self._jobs.compute_positions(list(changed))
 

@@ -1,6 +1,5 @@
 """HTTP over raw ASGI: read a request, answer JSON, one envelope for every error."""
 
-import math
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -20,7 +19,6 @@ MAX_BODY = 16 * 1024
 """Bytes of a request's body; more is refused with 413."""
 
 _TRACE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
-_TOKEN = re.compile(rb"token=[A-Za-z0-9_.:~-]*")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode
 BodyT = TypeVar("BodyT")
@@ -40,7 +38,7 @@ class HttpError(Exception):
         code: str,
         message: str,
         *,
-        retry_after: float | None = None,
+        retry_after: int | None = None,
         details: dict[str, int] | None = None,
         headers: tuple[Header, ...] = (),
     ) -> None:
@@ -97,8 +95,8 @@ class Request:
     def token(self) -> str:
         """The query's token, '' if there is none."""
         query: bytes = self.scope["query_string"]
-        if _TOKEN.fullmatch(query):
-            return query[6:].decode("ascii")
+        if query.startswith(b"token=") and b"&" not in query and b"%" not in query:
+            return query[6:].decode("latin-1")
         # Not ours to sign, whatever it decodes to: no need to be lenient.
         found = parse_qs(query.decode("latin-1"), max_num_fields=16) if query.count(b"&") < 16 else {}
         return found.get("token", [""])[0]
@@ -114,9 +112,9 @@ def json_response(status: int, value: Any, *headers: Header) -> Response:
     return status, _encode(value), headers
 
 
-def retry_after(seconds: float) -> Header:
-    """The Retry-After header, in whole seconds, at least 1."""
-    return b"retry-after", b"%d" % max(1, math.ceil(seconds))
+def retry_after(seconds: int) -> Header:
+    """The Retry-After header."""
+    return b"retry-after", b"%d" % seconds
 
 
 def rfc3339(us: int) -> str:

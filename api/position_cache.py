@@ -31,7 +31,9 @@ class _Cached:
 
     waiting: int
     index: Index | None = None
-    asked: int = 0
+    exact_zone: float = 0.0
+    fetch_at: int = 0
+    """When to ask for the index again, in ms; if that is far ahead, the clock has jumped back."""
 
 
 def interpolate(index: Index, ticket: int) -> int:
@@ -49,8 +51,8 @@ def interpolate(index: Index, ticket: int) -> int:
         return positions[i]
     if i == len(tickets) - 1:
         return positions[i] + 1
-    share = (ticket - tickets[i]) / (tickets[i + 1] - tickets[i])
-    return positions[i] + round(share * (positions[i + 1] - positions[i]))
+    before, place = tickets[i], positions[i]
+    return place + (ticket - before) * (positions[i + 1] - place) // (tickets[i + 1] - before)
 
 
 class PositionCache:
@@ -64,13 +66,6 @@ class PositionCache:
         self._events: dict[str, _Cached] = {}
         self._fetches: set[asyncio.Task[None]] = set()
 
-    def lease_left(self, token: WaitingToken) -> float:
-        """The share of its life that a token's lease has left; 0 if it has none."""
-        now = self._clock.now()
-        if now is None or token.lease > now + 1000:
-            return 0.0
-        return max(0.0, 1 - max(0, now - token.lease) / self._lease_ms)
-
     def observe(self, event_id: str, standing: Standing) -> None:
         """Takes note of how long the line is, from any exact answer."""
         cached = self._events.get(event_id)
@@ -81,29 +76,37 @@ class PositionCache:
         else:
             cached.waiting = standing.waiting
 
-    def place(self, token: WaitingToken) -> tuple[int, Standing] | None:
-        """The approximate place of someone under a lease, or None if they have to be polled exactly."""
-        cached, now = self._events.get(token.event_id), self._clock.now()
-        if cached is None or now is None:
+    def place(self, token: WaitingToken) -> tuple[int, Standing, int, bool] | None:
+        """The approximate place of someone under a lease, or None if they have to be polled exactly.
+
+        With how the event stood, the time in ms, and whether the lease is in its second half.
+        """
+        event_id, ticket, lease = token.event_id, token.ticket, token.lease
+        cached, now = self._events.get(event_id), self._clock.now()
+        # A lease ahead of now by more than clocks may differ is none.
+        if cached is None or now is None or not lease - 1000 <= now < lease + self._lease_ms:
             return None
-        self._refetch(token.event_id, cached, now)
+        if not cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at:
+            self._fetch_soon(event_id, cached, now)
         index = cached.index
         if index is None:
             return None
-        age = now - index.standing.now
+        standing, late = index.standing, now - lease > self._lease_ms / 2
+        age = now - standing.now
         if self._line.reachable is False:
-            return (interpolate(index, token.ticket), index.standing) if age <= OUTAGE_MS else None
-        if age > FRESH_MS or index.standing.damaged or not index.tickets or token.ticket > index.tickets[-1]:
+            return (interpolate(index, ticket), standing, now, late) if age <= OUTAGE_MS else None
+        if age > FRESH_MS or standing.damaged or not index.tickets or ticket > index.tickets[-1]:
             return None
-        position = interpolate(index, token.ticket)
-        return (position, index.standing) if position > self._exact_zone(index.standing) else None
+        position = interpolate(index, ticket)
+        return (position, standing, now, late) if position > cached.exact_zone else None
 
     def last_known(self, event_id: str, ticket: int) -> int:
         """The place in a damaged line, as far as the last index tells, else 0."""
         cached, now = self._events.get(event_id), self._clock.now()
         if cached is None or now is None:
             return 0
-        self._refetch(event_id, cached, now)
+        if not cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at:
+            self._fetch_soon(event_id, cached, now)
         if cached.index is None or now - cached.index.standing.now > OUTAGE_MS:
             return 0
         return interpolate(cached.index, ticket)
@@ -114,24 +117,22 @@ class PositionCache:
             fetch.cancel()
         await asyncio.gather(*self._fetches, return_exceptions=True)
 
-    def _exact_zone(self, standing: Standing) -> float:
-        """The first places, or as many as could become ready within twice ready_ttl."""
-        return max(EXACT_ZONE, standing.tokens + standing.head_speed * 2 * self._ready_s)
-
-    def _refetch(self, event_id: str, cached: _Cached, now: int) -> None:
+    def _fetch_soon(self, event_id: str, cached: _Cached, now: int) -> None:
         # A short line needs its index only to bridge an outage.
-        every = _REFETCH_MS if cached.waiting > EXACT_ZONE else _REFETCH_SMALL_MS
-        fresh = cached.index is not None and 0 <= now - cached.index.standing.now < every
-        if fresh or 0 <= now - cached.asked < every or self._line.reachable is False:
-            return
-        cached.asked = now
-        task = asyncio.create_task(self._fetch(event_id, cached))
-        self._fetches.add(task)
-        task.add_done_callback(self._fetches.discard)
+        cached.fetch_at = now + (_REFETCH_MS if cached.waiting > EXACT_ZONE else _REFETCH_SMALL_MS)
+        if self._line.reachable is not False:
+            task = asyncio.create_task(self._fetch(event_id, cached))
+            self._fetches.add(task)
+            task.add_done_callback(self._fetches.discard)
 
     async def _fetch(self, event_id: str, cached: _Cached) -> None:
         try:
-            cached.index = await self._line.index(event_id) or cached.index
+            index = await self._line.index(event_id)
         except DaegiError:
             # The pulse notices that Redis is away and says so; the last index bridges it.
             return
+        if index:
+            standing = index.standing
+            cached.index = index
+            # The first places, or as many as could become ready within twice ready_ttl.
+            cached.exact_zone = max(EXACT_ZONE, standing.tokens + standing.head_speed * 2 * self._ready_s)

@@ -65,7 +65,7 @@ class Queue:
         self._budget = services.budget
         header = settings.trusted_user_header
         self._user_header = header.lower().encode("latin-1") if header else None
-        self._answers = Answers(services.signer, services.clock, settings)
+        self._answers = Answers(services.signer, settings)
         size = settings.max_batch
         self._joins: Batcher[Join, Response | None] = Batcher(self._flush_joins, self._budget, max_batch=size)
         self._polls: Batcher[int, Response | None] = Batcher(self._flush_polls, self._budget, max_batch=size)
@@ -106,14 +106,16 @@ class Queue:
         if not text:
             raise HttpError(400, "MISSING_TOKEN", "the query has no token")
         token = self._signer.verify_waiting(text)
-        left = self._positions.lease_left(token)
-        placed = self._positions.place(token) if left > 0 else None
+        event_id, ticket = token.event_id, token.ticket
+        placed = self._positions.place(token)
         # In the first half of a lease its own exact poll is heartbeat enough.
-        if placed and (left > 0.5 or self._errands.hear(token.event_id, token.ticket)):
-            position, standing = placed
-            self._errands.change(token.event_id)
-            return self._answers.standing_at(token.ticket, text, PollCode.WAITING, position, standing, approximate=True)
-        answer = await self._polls.submit(token.event_id, token.ticket)
+        if placed:
+            position, standing, now, late = placed
+            # In the first half of a lease its own exact poll is heartbeat enough.
+            if not late or self._errands.hear(event_id, ticket):
+                self._errands.change(event_id)
+                return self._answers.from_memory(ticket, text, position, standing, now)
+        answer = await self._polls.submit(event_id, ticket)
         if answer is None:
             raise _token_expired()
         return answer
@@ -136,7 +138,7 @@ class Queue:
                     403,
                     "EVENT_PAUSED" if paused else "NOT_READY",
                     "nobody is let in at the moment" if paused else "it is not your turn yet",
-                    retry_after=after / 1000,
+                    retry_after=-(-after // 1000),
                     details={"position": entered.position, "poll_after_ms": after},
                 )
             case EnterCode.ALREADY_REDEEMED:

@@ -41,13 +41,14 @@ async def test_from_join_to_redeem(http: httpx.AsyncClient, signer: Signer, even
         "ready_for_entry": True,
         "approximate": False,
     }
-    assert signer.verify_waiting(fresh_token)[:2] == place[:2]
+    leased = signer.verify_waiting(fresh_token)
+    assert (leased.event_id, leased.ticket) == (event, place.ticket)
 
     entered = await enter(http, fresh_token)
     assert entered.keys() == {"admission", "reservation_token", "ttl_sec"}
     assert (entered["admission"], entered["ttl_sec"]) == ("granted", 30)
     reservation = signer.verify_reservation(entered["reservation_token"])
-    assert reservation[:2] == place[:2]
+    assert (reservation.event_id, reservation.ticket) == (event, place.ticket)
 
     redeemed = await redeem(http, entered["reservation_token"])
     joined_at = datetime.fromisoformat(redeemed.pop("joined_at"))
