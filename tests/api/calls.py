@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from shared.embedded import LOCALHOST
 from shared.keys import Keys
 from shared.line import Join, Line
-from tests.processes import ADMIN_KEY, Api
+from shared.redis_client import MAX_CONNECTIONS
+from tests.processes import ADMIN_KEY, Api, Relay, eventually
 
 OPERATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
@@ -137,6 +138,21 @@ def post(path: str, body: Any, *headers: str) -> bytes:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = (f"POST {path} HTTP/1.1", "Host: daegi", f"Content-Length: {len(content)}", *headers, "", "")
     return "\r\n".join(head).encode("latin-1") + content
+
+
+async def open_all_connections(relay: Relay, redis: Redis, http: httpx.AsyncClient) -> None:
+    """Has a process open every connection to Redis that it may: what is held later is then an answer to a command."""
+    events = [f"opens-a-connection-{i}" for i in range(MAX_CONNECTIONS)]
+    relay.delay = 0.1
+    await asyncio.gather(*(join(http, event) for event in events))
+    relay.delay = 0
+
+    async def all_through() -> bool:
+        return [await redis.zcard(Keys().event(event).heartbeat) for event in events] == [1] * len(events)
+
+    # Round trip 2 of each goes on after its answer, and its own answer may still be delayed.
+    await eventually(all_through)
+    await asyncio.sleep(0.2)
 
 
 def refused(answer: httpx.Response, status_code: int, code: str) -> dict[str, Any]:
