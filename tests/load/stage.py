@@ -1,0 +1,244 @@
+"""What a round is played on: servers and Redis on cores of their own, wrk, and the meters."""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Self
+
+import psutil
+from redis import Redis
+
+from shared.embedded import LOCALHOST, RedisServer, Watchdog
+
+ROOT: Final = Path(__file__).parents[2]
+SCRIPT: Final = Path(__file__).with_name("load.lua")
+JOIN: Final = "/api/v1/queue/join"
+SERVER_CORE: Final = 0
+LOAD_CORE: Final = 1
+START_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 15.0
+SETTLE_SECONDS: Final = 0.3
+"""After which what was under way when wrk stopped is done."""
+
+
+class StageError(RuntimeError):
+    """Something the benchmark needs is missing or does not work; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One thing to measure: a command that serves HTTP on a port, given a Redis."""
+
+    name: str
+    command: tuple[str, ...]  # {port}, {redis} and {server} are filled in
+    environment: dict[str, str]  # here too
+    workloads: frozenset[str]
+    uses_redis: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What one run of wrk says of itself; times in microseconds."""
+
+    connections: int
+    requests: int
+    us: int
+    p50: int
+    p95: int
+    p99: int
+    refused: int  # answered 4xx or 5xx
+    broken: int  # not answered: connection errors and time-outs
+
+    @property
+    def per_second(self) -> float:
+        """Requests answered per second."""
+        return self.requests / self.us * 1e6
+
+    @property
+    def served(self) -> int:
+        """Requests that cost something: when wrk stops, each connection has one under way, which is served too."""
+        return self.requests + self.connections
+
+
+@dataclasses.dataclass(frozen=True)
+class Meters:
+    """Counters that only grow; the difference of two readings is what happened in between."""
+
+    redis_cpu_us: float = 0.0
+    round_trips: float = 0.0
+    server_core_busy: float = 0.0  # s
+    load_core_busy: float = 0.0  # s
+    at: float = 0.0  # s
+
+    def __sub__(self, before: Self) -> Self:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(before), strict=True)
+        return type(self)(*(now - then for now, then in pairs))
+
+
+class Play:
+    """One arm being served, with a Redis of its own."""
+
+    def __init__(self, arm: Arm, server: str, redis_url: str, redis: Redis | None, port: int) -> None:
+        self.arm = arm
+        self.redis = redis
+        self.port = port
+        self.idle_cpu = 0.0  # Redis CPU in us a second while nobody asks for anything
+        fill = {"port": str(port), "redis": redis_url, "server": server}
+        self._command = [part.format(**fill) for part in arm.command]
+        self._environment = os.environ | {name: value.format(**fill) for name, value in arm.environment.items()}
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[Self]:
+        """Serves it on the server's core and returns once it lets people join."""
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                pinned(SERVER_CORE, self._command),
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its servers in order
+            )
+            watchdog = Watchdog(process.pid, signal.SIGTERM)
+            try:
+                self._wait_until_ready(process, lambda: _tail(log))
+                yield self
+            finally:
+                _end(process)
+                watchdog.dismiss()
+
+    def read(self) -> Meters:
+        """The meters now."""
+        cpu, trips = 0.0, 0.0
+        if self.redis is not None:
+            info: Any = self.redis.info("everything")
+            cpu = (info["used_cpu_user"] + info["used_cpu_sys"]) * 1e6
+            # Of 6.2.14 and 7.0.15 (tried): total_commands_processed, commandstats and the slow log count what a
+            # script calls as well. A write is one flush of answers: a command, a script or a whole pipeline.
+            trips = info["total_writes_processed"]
+        cores = psutil.cpu_times(percpu=True)
+        return Meters(cpu, trips, _busy(cores[SERVER_CORE]), _busy(cores[LOAD_CORE]), time.monotonic())
+
+    def measured(self, connections: int, seconds: int, *words: str) -> tuple[Load, Meters]:
+        """As load(), with what it took."""
+        before = self.read()
+        load = self.load(connections, seconds, *words)
+        after = self.read()
+        time.sleep(SETTLE_SECONDS)
+        settled = self.read()
+        after = dataclasses.replace(after, redis_cpu_us=settled.redis_cpu_us, round_trips=settled.round_trips)
+        return load, after - before
+
+    def memory(self) -> int:
+        """Bytes that Redis uses."""
+        assert self.redis is not None
+        info: Any = self.redis.info("memory")
+        return int(info["used_memory"])
+
+    def flush(self) -> None:
+        """Empties Redis."""
+        if self.redis is not None:
+            self.redis.flushall()
+
+    def join(self, event: str, user: str) -> str:
+        """One person joins; their token."""
+        connection = http.client.HTTPConnection(LOCALHOST, self.port, timeout=5)
+        with contextlib.closing(connection):
+            body = json.dumps({"event_id": event, "user_id": user})
+            connection.request("POST", JOIN, body, {"Content-Type": "application/json"})
+            reply = connection.getresponse()
+            text = reply.read().decode()
+        if reply.status != 202:
+            raise StageError(f"{self.arm.name} answered a join with {reply.status}: {text}")
+        token: str = json.loads(text)["waiting_token"]
+        return token
+
+    def load(self, connections: int, seconds: int, *words: str) -> Load:
+        """Runs wrk with load.lua, whose words these are."""
+        command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
+        command += ["--timeout", "10s", "--script", str(SCRIPT), f"http://{LOCALHOST}:{self.port}", "--", *words]
+        run = subprocess.run(pinned(LOAD_CORE, command), capture_output=True, text=True, check=False)
+        line = next((line for line in run.stdout.splitlines() if line.startswith("{")), None)
+        if line is None:
+            raise StageError(f"wrk failed: {run.stdout[-500:]}{run.stderr[-500:]}")
+        load = Load(connections=connections, **json.loads(line))
+        if not load.requests:
+            raise StageError(f"{self.arm.name} answered nothing in {seconds} s: {load.broken} failures")
+        return load
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Callable[[], str]) -> None:
+        deadline, problem = time.monotonic() + START_SECONDS, ""
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise StageError(f"{self.arm.name} ended with {process.returncode} at once:\n{log()}")
+            try:
+                self.join("ready", "first")
+            except (OSError, http.client.HTTPException, StageError) as error:
+                problem = str(error)
+                time.sleep(0.1)
+            else:
+                return
+        raise StageError(f"{self.arm.name} let nobody join for {START_SECONDS:.0f} s: {problem}\n{log()}")
+
+
+@contextlib.contextmanager
+def redis_on_load_core() -> Iterator[tuple[str, Redis]]:
+    """A Redis without persistence, beside wrk: the server's core is the server's alone."""
+    with RedisServer() as server:
+        for thread in psutil.Process(server.pid).threads():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(thread.id, {LOAD_CORE})
+        with contextlib.closing(Redis.from_url(server.url)) as client:
+            yield server.url, client
+
+
+def check_tools() -> None:
+    """Raises StageError when something is missing that pip does not install."""
+    if not sys.platform.startswith("linux") or (os.cpu_count() or 1) < 2:
+        raise StageError("the benchmark gives the server a core of its own: it needs Linux and two cores")
+    for tool, package in (("wrk", "wrk"), ("taskset", "util-linux")):
+        if shutil.which(tool) is None:
+            raise StageError(f"{tool} is missing. On Debian and Ubuntu: sudo apt-get install {package}")
+
+
+def pinned(core: int, command: Sequence[str]) -> list[str]:
+    """The command, kept on one core."""
+    return ["taskset", "--cpu-list", str(core), *command]
+
+
+def _busy(core: Any) -> float:
+    # Time that the host took away (steal) counts as busy: it is not there for us.
+    total: float = sum(core) - core.idle - core.iowait - core.guest - core.guest_nice
+    return total
+
+
+def _tail(log: Any) -> str:
+    log.seek(0)
+    text: str = log.read().decode(errors="replace")
+    return text[-2000:]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a server and, if it must be killed, its workers with it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.wait()
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
