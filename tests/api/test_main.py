@@ -1,0 +1,68 @@
+"""`python -m api`: help, and settings or a port that keep it from starting, told in one line."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.embedded import LOCALHOST
+from tests.processes import free_port
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("DAEGI_")}
+    given = {f"DAEGI_{name}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "api", *arguments],
+        cwd=ROOT,
+        env=plain | {"DAEGI_PORT": str(free_port())} | given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_help_says_what_it_is_and_where_its_settings_come_from() -> None:
+    ended = run("--help")
+    assert ended.returncode == 0
+    assert "DAEGI_REDIS_URL" in ended.stdout
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("TOKEN_SECRETS", "no brackets"),
+        ("REDIS_URL", "localhost:6379"),
+        ("SENTRY_DSN", "nonsense"),
+    ],
+)
+def test_a_wrong_setting_ends_it_with_one_line_that_names_it(name: str, value: str) -> None:
+    ended = run(**{name: value})
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"DAEGI_{name}: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_taken_port_ends_it_with_one_line() -> None:
+    with socket.create_server((LOCALHOST, free_port())) as taken:
+        port = taken.getsockname()[1]
+        ended = run(PORT=str(port))
+    assert ended.returncode == 1
+    assert ended.stderr == f"DAEGI_PORT: {LOCALHOST}:{port} is taken, choose another\n"
+
+
+def test_an_address_that_is_not_ours_ends_it_with_one_line() -> None:
+    # Of the block that documents are written with.
+    ended = run(HOST="192.0.2.1")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("DAEGI_HOST: cannot listen on 192.0.2.1:")
+    assert ended.stderr.count("\n") == 1
