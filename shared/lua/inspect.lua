@@ -2,13 +2,14 @@
 -- include: event
 -- KEYS     as event
 -- ARGV     as event
--- Returns  1 if the places differ from what the log's joins and departures left, 1 if heartbeats were missing at this
---          look and at the one before, log entries, members, standing
+-- Returns  1 if the places differ from what the log's joins and departures left or nobody knows, 1 if heartbeats
+--          were missing at this look and at the one before, log entries, members, standing
 -- Complexity O(1)
-read('verified', 'thin')
+read('verified', 'recount', 'thin')
 -- One look is not enough: a batch's heartbeats follow its joins by one round trip.
 local thin = call('ZCARD', HEARTBEAT) < members
 local twice = thin and state.thin == 1
 if state.last and (thin and 1 or 0) ~= (state.thin or 0) then set('thin', thin and 1 or 0) end
+local differ = logged > 0 and (state.recount == 1 or call('HLEN', PLACES) ~= (state.verified or 0))
 save()
-return {call('HLEN', PLACES) ~= (state.verified or 0) and 1 or 0, twice and 1 or 0, logged, members, standing()}
+return {differ and 1 or 0, twice and 1 or 0, logged, members, standing()}

@@ -61,6 +61,9 @@ for i, entry in ipairs(entries) do
   end
 end
 -- Every entry has its place now; from here on joins and departures keep the count.
-if next_entry == '' and #ARGV == STEP + 2 and logged > 0 then set('verified', call('HLEN', PLACES)) end
+if next_entry == '' and #ARGV == STEP + 2 and logged > 0 then
+  set('verified', call('HLEN', PLACES))
+  set('recount', 0)
+end
 save()
 return {next_entry, written, standing()}

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.line import Join, Line
-from shared.replies import EnterCode, Entered, Joined, Polled, Reaped, Standing
+from shared.replies import EnterCode, Entered, JoinCode, Joined, Polled, Reaped, Standing
 from tests.conftest import Clock, MakeLine
 from workers.repair import repair_event
 
@@ -35,7 +35,8 @@ class Room:
     async def enqueue(self, *joins: Join, may_create: bool = True) -> list[Joined]:
         """Both round trips of a batch of joins."""
         done = await self.line.enqueue(self.event, joins, may_create)
-        await self.line.confirm(self.event, [one.ticket for one in done.joined], done.standing.now, note_activity=True)
+        present = [one.ticket for one in done.joined if one.code in {JoinCode.NEW, JoinCode.IN_LINE}]
+        await self.line.confirm(self.event, present, done.standing.now, note_activity=True)
         return done.joined
 
     async def join(self, count: int = 1, who: bytes = b"") -> list[int]:

@@ -203,6 +203,21 @@ async def test_state_that_is_lost_is_no_damage(mixed: Mixed) -> None:
     assert await room.positions(mixed.line[-1]) == [len(mixed.line)]
 
 
+@pytest.mark.parametrize("then", ["nobody comes", "somebody joins", "somebody leaves"])
+async def test_places_that_are_lost_together_with_state_are_written_back(mixed: Mixed, then: str) -> None:
+    room = mixed.room
+    places = await room.fields(room.keys.places)
+    await room.redis.delete(room.keys.state, room.keys.places)
+    if then == "somebody joins":
+        (joined,) = await room.enqueue(Join(b"", b"vnew"))
+        places["new"] = str(joined.ticket)
+    elif then == "somebody leaves":
+        await room.leave(int(places.popitem()[1]))
+    await room.repair()
+    assert await room.fields(room.keys.places) == places
+    assert not (await room.line.inspect(room.event)).places_differ
+
+
 async def test_more_than_one_piece_is_repaired_in_order(closed: Room) -> None:
     tickets = await closed.join(1203)
     await closed.redis.delete(closed.keys.queue, closed.keys.heartbeat)

@@ -70,6 +70,16 @@ async def test_the_silent_count_among_the_64(room: Room) -> None:
     assert await room.called() == [present]
 
 
+@pytest.mark.parametrize("tokens", [1, 3, 7, 63])
+async def test_no_more_than_64_are_examined_whatever_is_in_the_bucket(make_room: MakeRoom, tokens: int) -> None:
+    room = make_room(admit_rate=0, admit_burst=tokens)
+    silent = await room.join(150)
+    room.clock.advance(READY_TTL)
+    (present,) = await room.join()
+    await room.poll(present)
+    assert await room.absent() == silent[:AT_ONCE]
+
+
 async def test_people_are_called_in_strict_order_of_their_tickets(make_room: MakeRoom) -> None:
     room = make_room(admit_rate=10, admit_burst=40)
     tickets = await room.join(200)

@@ -58,7 +58,7 @@ local function open_door(grace)
   if damaged or paused then return 0 end
   local room, examined = floor(tokens) - fresh, 0
   while room > 0 and examined < 64 and lined > 0 do
-    local head = call('ZRANGE', LINE, 0, min(8, room) - 1)
+    local head = call('ZRANGE', LINE, 0, min(8, room, 64 - examined) - 1)
     local seen = call('ZMSCORE', HEARTBEAT, unpack(head))
     local calls, asides, unheard = {}, {}, {}
     for i, ticket in ipairs(head) do

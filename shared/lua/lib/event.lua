@@ -30,7 +30,9 @@ local now = floor(now_us / 1000)
 local state, unsaved = {}, {}
 local function read(...)
   local values = call('HMGET', STATE, ...)
-  for i, field in ipairs({...}) do state[field] = tonumber(values[i]) end
+  for i, field in ipairs({...}) do
+    if not unsaved[field] then state[field] = tonumber(values[i]) end
+  end
 end
 local function set(field, value)
   state[field] = value
@@ -95,6 +97,8 @@ else
     set('last', max(last, state.last or 0))
     set('tokens', 0)
     set('refilled', now)
+    -- How many verified users there should be is lost as well.
+    set('recount', 1)
   end
 end
 
