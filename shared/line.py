@@ -187,6 +187,8 @@ class Line:
 
     async def events(self, start: int, count: int) -> list[tuple[str, int]]:
         """A piece of the list of events, the longest quiet first, with their last activity in ms."""
+        if count < 1:
+            return []
         found = await self._command("ZRANGE", self.keys.events, start, start + count - 1, "WITHSCORES")
         return [(found[i].decode(), int(float(found[i + 1]))) for i in range(0, len(found), 2)]
 
