@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -28,7 +29,7 @@ _WAIT_MS = 500
 _Value = str | bytes | int
 
 
-class Join(NamedTuple):
+class Join(msgspec.Struct, frozen=True, gc=False):
     """One join: the digests of its Idempotency-Key and user (b'' without a key), and who joins."""
 
     key: bytes
@@ -79,13 +80,13 @@ class Line:
 
     async def enqueue(self, event_id: str, joins: Sequence[Join], may_create: bool) -> Enqueued:
         """Round trip 1 of joining: gives each a place. Raises EventNotFoundError, LogLostError."""
-        args = [value for join in joins for value in join]
+        args = [value for join in joins for value in (join.key, join.who)]
         code, created, standing, flat = await self._step("enqueue", event_id, int(may_create), *args)
         if code == 0:
             raise EventNotFoundError
         if code == -1:
             raise LogLostError
-        joined = list(map(replies.Joined, flat[::3], map(int, flat[1::3]), flat[2::3]))
+        joined = replies.tuples(replies.Joined, flat[::3], map(int, flat[1::3]), flat[2::3])
         return Enqueued(bool(created), Standing.parse(standing), joined)
 
     async def confirm(self, event_id: str, tickets: Sequence[int], now: int, *, note_activity: bool) -> int | None:
@@ -116,7 +117,7 @@ class Line:
     ) -> tuple[Standing, list[replies.Polled]]:
         """Where these tickets stand, exactly; hears them and opens the door."""
         standing, flat = await self._step("poll", event_id, int(grace), *tickets)
-        return Standing.parse(standing), list(map(replies.Polled, flat[::2], flat[1::2]))
+        return Standing.parse(standing), replies.tuples(replies.Polled, flat[::2], flat[1::2])
 
     async def enter(
         self, event_id: str, tickets: Sequence[int], *, grace: bool = False

@@ -1,11 +1,19 @@
 """What the steps of the line answer, parsed from what their scripts return."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+
+TupleT = TypeVar("TupleT", bound=tuple[Any, ...])
+
+
+def tuples(kind: type[TupleT], *columns: Iterable[Any]) -> list[TupleT]:
+    """Named tuples out of their columns, made in C: their own constructor takes three times as long."""
+    return list(map(partial(tuple.__new__, kind), zip(*columns, strict=True)))
 
 
 class JoinCode(IntEnum):
