@@ -26,20 +26,21 @@ from typing import Any, Final
 
 from shared.embedded import LOCALHOST, RedisServerError, find_redis_server
 from tests.load import report
+from tests.load.crowd import BATCH, SECRET, crowd, on_line, sign
 from tests.load.stage import SETTLE_SECONDS, Arm, Load, Play, StageError, check_tools, redis_on_load_core
 from tests.load.wire import Count, Relay
 
 RESULTS: Final = Path(__file__).with_name("results")
-WORKLOADS: Final = ("join", "keyed", "user", "poll")
-POLLERS: Final = 500  # within the first 1,000 places, where every poll is answered exactly
+WORKLOADS: Final = ("join", "keyed", "user", "poll", "lease", "enter")
+CROWDED: Final = frozenset({"poll", "lease", "enter"})
+"""Workloads of people who are in line already."""
 WORKLOADS_OF: Final = {
-    "noop": frozenset({"join", "poll"}),
-    "noop_body": frozenset({"join"}),
+    "noop": frozenset({"join", "poll", "lease"}),
+    "noop_body": frozenset({"join", "enter"}),
     "seven": frozenset({"join", "keyed"}),
     "pipelined": frozenset({"join", "keyed"}),
     "daegi": frozenset(WORKLOADS),
 }
-SECRET: Final = "the secret of the benchmark, which it signs tokens with itself"
 SERVE: Final = (sys.executable, "-m", "tests.load.arms", "--server", "{server}", "--port", "{port}")
 DAEGI_SETTINGS: Final = {
     "DAEGI_TRUSTED_USER_HEADER": "X-User-Id",
@@ -85,7 +86,7 @@ class Bench:
         options = self._options
         counted = {}
         for workload, arm in options.pairs():
-            if arm.uses_redis and workload != "poll":
+            if arm.uses_redis and workload not in CROWDED:
                 say(f"counting commands: {workload}, {arm.name}")
                 counted[workload, arm.name] = self._count(workload, arm)
         with contextlib.ExitStack() as stack:
@@ -93,7 +94,7 @@ class Bench:
             rounds = list(self._rounds(plays))
             bytes_each = {}
             for workload, arm in options.pairs():
-                if options.fill and arm.uses_redis and workload != "poll":
+                if options.fill and arm.uses_redis and workload not in CROWDED:
                     say(f"filling: {options.fill:,} waiters, {workload}, {arm.name}")
                     bytes_each[workload, arm.name] = self._fill(plays[arm.name], workload)
         summary = report.summarise(rounds, bytes_each, counted)
@@ -134,12 +135,20 @@ class Bench:
         play.flush()
         self._serial += 1
         event, seed = f"bench-{self._serial}", f"{self._serial:08d}"
-        if workload != "poll":
+        if workload not in CROWDED:
             yield workload, event, seed
             return
-        with tempfile.NamedTemporaryFile("w", prefix="daegi-tokens-") as file:
-            file.write("\n".join(play.join(event, f"poller-{number}") for number in range(POLLERS)))
+        tokens = sign(event, [10**15 + number for number in range(2 * BATCH)])  # a no-op looks at no token
+        if play.redis is not None:
+            tokens = on_line(play.redis_url, lambda line: crowd(line, workload, event))
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(tempfile.NamedTemporaryFile("w", prefix="daegi-tokens-"))
+            file.write("\n".join(tokens))
             file.flush()
+            if workload == "lease" and play.redis is not None:
+                # It publishes the index that these polls are answered from.
+                stack.enter_context(play.worker())
+                play.wait_for_memory(tokens)
             yield workload, event, seed, file.name
 
     def _fill(self, play: Play, workload: str) -> float:

@@ -1,8 +1,8 @@
 -- wrk's side of a round: makes the requests of one workload and ends with the round's figures as one line of JSON.
 --
 -- wrk -s load.lua URL -- WORKLOAD EVENT SEED [TOKEN FILE]
--- WORKLOAD is join, keyed (an Idempotency-Key each), user (a verified user each) or poll (the tokens in the file
--- in turn). SEED makes users and keys of one round different from every other round's. It runs on one thread.
+-- WORKLOAD is join, keyed (an Idempotency-Key each), user (a verified user each), or with the tokens in the file in
+-- turn poll, lease (polls too) or enter. SEED makes users and keys of one round different from every other round's. It runs on one thread.
 
 local JOIN = "/api/v1/queue/join"
 local AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
@@ -20,21 +20,29 @@ local function join(event, seed, header)
   end
 end
 
-local function poll(file)
-  local headers = { ["Accept"] = "application/json", ["User-Agent"] = AGENT }
+local function each_of(file, ask)
   local requests = {}
   for token in io.lines(file) do
-    requests[#requests + 1] = wrk.format("GET", "/api/v1/queue/status?token=" .. token, headers)
+    requests[#requests + 1] = ask(token)
   end
   return function(number)
     return requests[number % #requests + 1]
   end
 end
 
+local function poll(token)
+  return wrk.format("GET", "/api/v1/queue/status?token=" .. token, { ["Accept"] = "application/json", ["User-Agent"] = AGENT })
+end
+
+local function enter(token)
+  local headers = { ["Content-Type"] = "application/json", ["Accept"] = "application/json", ["User-Agent"] = AGENT }
+  return wrk.format("POST", "/api/v1/queue/enter", headers, '{"waiting_token":"' .. token .. '"}')
+end
+
 function init(args)
   local workload, event, seed, file = args[1], args[2], args[3], args[4]
-  if workload == "poll" then
-    make = poll(file)
+  if file then
+    make = each_of(file, workload == "enter" and enter or poll)
   else
     make = join(event, seed, ({ keyed = "Idempotency-Key", user = "X-User-Id" })[workload])
   end

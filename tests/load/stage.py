@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from shared.embedded import LOCALHOST, RedisServer, Watchdog
 ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 JOIN: Final = "/api/v1/queue/join"
+STATUS: Final = "/api/v1/queue/status"
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
 START_SECONDS: Final = 30.0
@@ -91,6 +93,7 @@ class Play:
     def __init__(self, arm: Arm, server: str, redis_url: str, redis: Redis | None, port: int) -> None:
         self.arm = arm
         self.redis = redis
+        self.redis_url = redis_url
         self.port = port
         self.idle_cpu = 0.0  # Redis CPU in us a second while nobody asks for anything
         fill = {"port": str(port), "redis": redis_url, "server": server}
@@ -151,18 +154,47 @@ class Play:
         if self.redis is not None:
             self.redis.flushall()
 
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[None]:
+        """A worker beside it, on the load's core."""
+        command = pinned(LOAD_CORE, [sys.executable, "-m", "workers"])
+        environment = self._environment | {"DAEGI_REDIS_URL": self.redis_url}
+        nowhere = subprocess.DEVNULL
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True
+        )
+        watchdog = Watchdog(process.pid, signal.SIGTERM)
+        try:
+            yield
+        finally:
+            _end(process)
+            watchdog.dismiss()
+
+    def wait_for_memory(self, tokens: Sequence[str]) -> None:
+        """Returns once polls of these are answered from memory."""
+        deadline = time.monotonic() + START_SECONDS
+        for number in itertools.count():
+            if self._ask("GET", f"{STATUS}?token={tokens[number % len(tokens)]}").get("approximate"):
+                return
+            if time.monotonic() > deadline:
+                raise StageError(f"{self.arm.name} answered no poll from memory for {START_SECONDS:.0f} s")
+            time.sleep(0.05)
+
     def join(self, event: str, user: str) -> str:
         """One person joins; their token."""
+        token: str = self._ask("POST", JOIN, json.dumps({"event_id": event, "user_id": user}))["waiting_token"]
+        return token
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> dict[str, Any]:
         connection = http.client.HTTPConnection(LOCALHOST, self.port, timeout=5)
         with contextlib.closing(connection):
-            body = json.dumps({"event_id": event, "user_id": user})
-            connection.request("POST", JOIN, body, {"Content-Type": "application/json"})
+            connection.request(method, path, body, {"Content-Type": "application/json"})
             reply = connection.getresponse()
             text = reply.read().decode()
-        if reply.status != 202:
-            raise StageError(f"{self.arm.name} answered a join with {reply.status}: {text}")
-        token: str = json.loads(text)["waiting_token"]
-        return token
+        if reply.status not in {200, 202}:
+            raise StageError(f"{self.arm.name} answered {method} {path[:40]} with {reply.status}: {text}")
+        answer: dict[str, Any] = json.loads(text)
+        return answer
 
     def load(self, connections: int, seconds: int, *words: str) -> Load:
         """Runs wrk with load.lua, whose words these are."""

@@ -1,0 +1,80 @@
+"""Puts people in line straight through shared/line.py, so that wrk finds a crowd there at once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+from shared.line import CHUNK, Line
+from shared.line import Join as LineJoin
+from shared.redis_client import connect
+from shared.settings import Settings
+from shared.tickets import Signer
+
+SECRET: Final = "the secret of the benchmark, which it signs tokens with itself"
+BATCH: Final = 256
+
+
+@contextlib.asynccontextmanager
+async def open_line(redis_url: str) -> AsyncIterator[Line]:
+    """A line on this Redis."""
+    settings = Settings.model_validate({"redis_url": redis_url})
+    redis = connect(settings, "daegi-bench")
+    try:
+        yield Line(redis, settings)
+    finally:
+        await redis.aclose()
+
+
+def on_line(redis_url: str, work: Callable[[Line], Awaitable[Any]]) -> Any:
+    """Does something with a line, from code that is not asynchronous."""
+
+    async def run() -> Any:
+        async with open_line(redis_url) as line:
+            return await work(line)
+
+    return asyncio.run(run())
+
+
+async def fill(line: Line, event: str, people: int) -> list[int]:
+    """That many join; their tickets in order."""
+    tickets: list[int] = []
+    while len(tickets) < people:
+        size = min(BATCH, people - len(tickets))
+        batch = await line.enqueue(event, [LineJoin(b"", b"")] * size, may_create=True)
+        some = [joined.ticket for joined in batch.joined]
+        await line.confirm(event, some, batch.standing.now, note_activity=not tickets)
+        tickets += some
+    return tickets
+
+
+async def call_all(line: Line, event: str, tickets: list[int]) -> None:
+    """Opens the door so wide, and so often, that everybody is called."""
+    await line.configure(event, {"rate": "1000000", "burst": "10000000"})
+    await asyncio.sleep(0.2)  # that is enough tokens
+    waiting = len(tickets)
+    while waiting:
+        standing, _ = await line.poll(event, tickets[-1:])
+        waiting = standing.waiting
+
+
+def sign(event: str, tickets: list[int]) -> list[str]:
+    """The tokens of their joins."""
+    signer = Signer([SECRET])
+    return [signer.waiting(event, ticket) for ticket in tickets]
+
+
+async def crowd(line: Line, workload: str, event: str) -> list[str]:
+    """Who asks in this workload: tokens of people who are where the workload wants them."""
+    if workload == "poll":
+        # Within the first 1,000 places, where every poll is answered exactly.
+        return sign(event, await fill(line, event, 2 * CHUNK))
+    if workload == "lease":
+        # Nobody is let in meanwhile, so that who is far back stays there.
+        await line.configure(event, {"rate": "0.1", "burst": "1"})
+        tickets = await fill(line, event, 50_000)
+        await line.publish_index(event)
+        return sign(event, tickets[10_000:])
+    tickets = await fill(line, event, 60_000)
+    await call_all(line, event, tickets)
+    return sign(event, tickets)
