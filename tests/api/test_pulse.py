@@ -1,0 +1,88 @@
+"""Door grace: whoever is silent perhaps because of us is called all the same, whoever is silent of their own steps
+aside."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from shared.embedded import RedisServer
+from shared.keys import Keys
+from shared.line import Line
+from shared.redis_client import connect
+from shared.settings import Settings
+from tests.api.calls import OPERATOR, configure, join, running, status
+from tests.api.crowds import now_ms
+from tests.processes import Api, eventually
+
+# No other process's pulse counts for these.
+PREFIX = "pulse-tests:"
+KEYS = Keys(PREFIX)
+
+
+@pytest.fixture
+async def line(redis_server: RedisServer, redis: Redis) -> AsyncIterator[Line]:
+    settings = Settings.model_validate({"redis_url": redis_server.url, "key_prefix": PREFIX})
+    client = connect(settings, "daegi-tests")
+    yield Line(client, settings)
+    await client.aclose()
+
+
+async def outcome(http: httpx.AsyncClient, redis: Redis, event: str) -> dict[str, int]:
+    """What becomes of somebody silent for long at the head of a line when the person behind them polls."""
+    await configure(http, event, rate=1, burst=10, paused=True)
+    silent = (await join(http, event))["waiting_token"]
+    poller = (await join(http, event))["waiting_token"]
+    ticket = silent.split("~")[2]
+    heartbeats = KEYS.event(event).heartbeat
+    await eventually(lambda: redis.zscore(heartbeats, ticket))
+    await redis.zadd(heartbeats, {ticket: await now_ms(redis) - 100_000})
+    await configure(http, event, paused=False)
+    assert (await status(http, poller))["ready_for_entry"] is True
+    found: Any = (await http.get(f"/api/v1/admin/events/{event}", headers=OPERATOR)).json()
+    return {"called": found["called"], "absent": found["absent"]}
+
+
+CALLED, STEPPED_ASIDE = {"called": 2, "absent": 0}, {"called": 1, "absent": 1}
+
+
+async def test_a_process_that_starts_alone_or_was_stopped_calls_the_silent_and_one_in_company_does_not(
+    redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    first, second = (Api(redis_server.url, key_prefix=PREFIX) for _ in range(2))
+    async with running(first) as alone:
+        assert await outcome(alone, redis, f"{event}-1") == CALLED
+        async with running(second) as in_company:
+            assert await outcome(in_company, redis, f"{event}-2") == STEPPED_ASIDE
+            assert await redis.zcard(KEYS.pulse) == 2
+
+            # Stopped for longer than three seconds, as by a machine that slept, it can't know who tried to poll.
+            second.pause()
+            before = await now_ms(redis)
+
+            async def long_enough() -> bool:
+                return await now_ms(redis) - before > 4500
+
+            await eventually(long_enough)
+            second.resume()
+            assert await outcome(in_company, redis, f"{event}-3") == CALLED
+
+
+async def test_a_process_pulses_once_a_second_also_when_nobody_polls_and_says_goodbye(
+    redis_server: RedisServer, redis: Redis
+) -> None:
+    api = Api(redis_server.url, key_prefix=PREFIX)
+    with api:
+        pulses = set()
+
+        async def three_pulses() -> bool:
+            pulses.update(await redis.zrange(KEYS.pulse, 0, -1, withscores=True))
+            return len(pulses) >= 3
+
+        await eventually(three_pulses)
+        # One process under one name.
+        assert len({name for name, _ in pulses}) == 1
+        assert api.stop() == 0
+    assert await redis.zcard(KEYS.pulse) == 0
