@@ -22,7 +22,7 @@ from shared.errors import DaegiError
 from shared.jobs import Jobs
 from shared.line import Line
 from shared.redis_client import connect
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 from shared.tickets import Signer
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -211,4 +211,4 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 def create_app() -> App:
     """The application, with settings from the environment: for `granian --factory` and `uvicorn --factory`."""
-    return App(Settings())
+    return App(load_settings())

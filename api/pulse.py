@@ -1,12 +1,15 @@
 """This process's pulse: once a second it tells Redis that it is alive, and learns whether Redis is."""
 
 import asyncio
+import math
 import os
 import random
+import time
 
 import structlog
 
 from api.clock import RedisClock
+from shared import telemetry
 from shared.errors import DaegiError
 from shared.line import PULSE_FRESH_MS, Line
 from shared.settings import Settings
@@ -27,12 +30,16 @@ class Pulse:
         self._ready_ms = int(settings.ready_ttl * 1000)
         self._name = f"-{os.getpid()}-{os.urandom(6).hex()}"
         self._grace_until = 0
+        self._heard = -math.inf
         self._hurry = asyncio.Event()
 
     @property
     def grace(self) -> bool:
-        """Whether the silent may be silent because of us: then the door calls them too."""
-        return (self._clock.now() or 0) < self._grace_until
+        """Whether the silent may be silent because of us: then the door calls them too.
+
+        By this process's own time as well: after a gap its first polls may overtake its first pulse.
+        """
+        return self._is_late(time.monotonic()) or (self._clock.now() or 0) < self._grace_until
 
     def check_now(self) -> None:
         """Something failed: finds out at once, rather than within a second, whether Redis is there."""
@@ -52,6 +59,12 @@ class Pulse:
                 if not away:
                     _log.warning("redis is away", error=str(error))
                 away = True
+            except Exception as error:  # noqa: BLE001 - see below
+                # Whatever it is: a process that stopped pulsing would keep the whole fleet from expiring anybody.
+                if not away:
+                    _log.exception("no pulse")
+                    telemetry.capture(error)
+                away = True
             # Jitter spreads the reconnects of a fleet.
             pause = random.uniform(0.5, 1.0) if away else 1.0
             if away:
@@ -65,13 +78,19 @@ class Pulse:
             await self._line.goodbye(self._name)
 
     async def _beat(self) -> None:
+        sent = time.monotonic()
         pulse = await self._line.pulse(self._name)
+        # Redis, when it was stopped, may have taken a pulse long after we gave it up: it alone can't tell.
+        gap = self._is_late(sent) or pulse.now - pulse.last > PULSE_FRESH_MS
+        self._heard = sent
         self._clock.sync(pulse.now)
-        starts = not self.ready
-        if (starts and not pulse.accompanied) or (not starts and pulse.now - pulse.last > PULSE_FRESH_MS):
+        if gap if self.ready else not pulse.accompanied:
             self._grace_until = pulse.now + self._ready_ms
         self._name = pulse.process
         self.ready = True
+
+    def _is_late(self, now: float) -> bool:
+        return now - self._heard > PULSE_FRESH_MS / 1000
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -89,7 +89,7 @@ class Queue:
             raise HttpError(400, "MISSING_EVENT_ID", "event_id is missing")
         if not EVENT_ID.fullmatch(event_id):
             raise invalid("event_id must match [A-Za-z0-9_.:-]{1,64}")
-        who = self._who(headers, ask.user_id)
+        who = self._who(request, headers, ask.user_id)
         key = headers.get(b"idempotency-key")
         if key is not None:
             if not 16 <= len(key) <= 128:
@@ -257,10 +257,13 @@ class Queue:
 
     # What an answer is made of
 
-    def _who(self, headers: dict[bytes, bytes], label: str | None) -> bytes:
+    def _who(self, request: Request, headers: dict[bytes, bytes], label: str | None) -> bytes:
         """'' for nobody, 'u' and a label, or 'v' and the user whom the trusted header names."""
         verified = headers.get(self._user_header) if self._user_header else None
         if verified:
+            # One of them the client's own: whom the gateway means cannot be told.
+            if sum(name == self._user_header for name, _ in request.scope["headers"]) > 1:
+                raise invalid("the user header must be there once")
             if len(verified) > MAX_USER_ID:
                 raise invalid(f"the user header may have {MAX_USER_ID} bytes")
             if not is_text(verified):

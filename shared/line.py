@@ -1,6 +1,8 @@
 """The line: every change of state, one typed method per Lua step, over one Redis client."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -9,11 +11,11 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
 from shared import replies
-from shared.errors import EventNotFoundError, LogLostError, UnavailableError, UnknownVersionError
+from shared.errors import DaegiError, EventNotFoundError, LogLostError, UnavailableError, UnknownVersionError
 from shared.keys import EventKeys, Keys
-from shared.redis_client import is_disconnect, is_refusal
+from shared.redis_client import MAX_CONNECTIONS, is_disconnect, is_full, is_refusal
 from shared.replies import Standing
-from shared.scripts import load_script
+from shared.scripts import Script, load_script
 from shared.settings import Settings
 
 CHUNK = 500
@@ -25,6 +27,8 @@ PULSE_FRESH_MS = 3000
 INDEX_FRESH_MS = 1000
 MILESTONES = 1024
 _WAIT_MS = 500
+
+_READS = frozenset({"GET", "HGET", "HSCAN", "XRANGE", "ZCARD", "ZRANGE"})
 
 _Value = str | bytes | int
 
@@ -55,6 +59,9 @@ class Line:
     def __init__(self, redis: Redis, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         self.reachable: bool | None = None
         self._redis = redis
+        # Not the pool: who waits there cannot be told meanwhile that Redis is away.
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._flagged = True
         self._clock = clock
         self._acks = settings.min_replicas_ack
         self.keys = Keys(settings.key_prefix)
@@ -217,18 +224,14 @@ class Line:
         interrupted, alive = await self._run("fleet", (self.keys.pulse,), self._now(), stale_after, self._heartbeat_ttl)
         return replies.Fleet(int(interrupted), alive)
 
-    async def begin_sweep(self, worker: str, lease: int) -> int | None:
-        """The rank of the event to sweep from, or None while another worker holds the lease (ms)."""
-        start = int(await self._run("begin_sweep", (self.keys.sweep,), self._now(), worker, lease))
-        return None if start < 0 else start
+    async def begin_sweep(self, worker: str, lease: int) -> str | None:
+        """The event after which to sweep ('' for the first), or None while another worker holds the lease (ms)."""
+        after = await self._run("begin_sweep", (self.keys.sweep,), self._now(), worker, lease)
+        return None if after is None else after.decode()
 
-    async def end_sweep(self, worker: str, start: int) -> bool:
-        """Gives the lease back; the next sweep begins at this rank."""
-        return bool(await self._run("end_sweep", (self.keys.sweep,), worker, start))
-
-    async def sweep_cycle(self) -> int:
-        """Ms that the last sweep over all events took; 0 before the first."""
-        return int(await self._command("HGET", self.keys.sweep, "cycle") or 0)
+    async def end_sweep(self, worker: str, after: str) -> bool:
+        """Gives the lease back; the next sweep begins after this event."""
+        return bool(await self._run("end_sweep", (self.keys.sweep,), worker, after))
 
     # What the workers do
 
@@ -247,8 +250,9 @@ class Line:
 
     async def inspect(self, event_id: str) -> replies.Inspected:
         """Compares the counts of the log and of what is rebuilt from it."""
-        places, heartbeats, logged, members, standing = await self._step("inspect", event_id)
-        return replies.Inspected(bool(places), bool(heartbeats), logged, members, Standing.parse(standing))
+        places, heartbeats, logged, members, standing, walked = await self._step("inspect", event_id)
+        now = Standing.parse(standing)
+        return replies.Inspected(bool(places), bool(heartbeats), logged, members, now, bool(walked))
 
     async def repair(
         self, event_id: str, *, after: bytes = b"-", heartbeats: bool = True, tickets: Sequence[int] = ()
@@ -309,9 +313,10 @@ class Line:
         return await self._run(name, keys, self._now(), *self._settings, *args, acks=self._acks if acknowledged else 0)
 
     async def _run(self, name: str, keys: EventKeys | tuple[str, ...], *args: _Value, acks: int = 0) -> Any:
-        script = load_script(name)
-        call = ("EVALSHA", script.sha, len(keys), *keys, *args)
-        for attempt in (1, 2):
+        while True:
+            flagged = self._flagged
+            script = load_script(name, flagged=flagged)
+            call = ("EVALSHA", script.sha, len(keys), *keys, *args)
             try:
                 if not acks:
                     return await self._command(*call)
@@ -321,17 +326,35 @@ class Line:
                 return reply
             except NoScriptError:
                 # Redis restarted, or never had it: nothing was executed, so sending it again is safe.
-                if attempt == 2:
-                    raise
-                await self._command("SCRIPT", "LOAD", script.source)
-        raise AssertionError("unreachable")
+                await self._load(script, flagged=flagged)
+
+    async def _load(self, script: Script, *, flagged: bool) -> None:
+        try:
+            await self._command("SCRIPT", "LOAD", script.source)
+        except ResponseError:
+            # Redis 6.2 knows no flags.
+            if not flagged:
+                raise
+            self._flagged = False
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[None]:
+        hoped = self.reachable is not False
+        async with self._connections:
+            # Whoever waited behind those that found Redis away need not find out again.
+            if hoped and self.reachable is False:
+                raise UnavailableError
+            yield
 
     async def _command(self, *command: _Value) -> Any:
         try:
-            reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
+            async with self._connection():
+                reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
         except Exception as error:
             raise self._translate(error) from error
-        self.reachable = True
+        # A replica answers reads, and we need more than that.
+        if command[0] not in _READS:
+            self.reachable = True
         return reply
 
     async def _pipeline(self, commands: Sequence[tuple[_Value, ...]]) -> list[Any]:
@@ -339,8 +362,9 @@ class Line:
         for command in commands:
             pipeline.execute_command(*command)
         try:
-            # Raised there, an error would carry the command, and with it whose it was.
-            results: list[Any] = await pipeline.execute(raise_on_error=False)
+            async with self._connection():
+                # Raised there, an error would carry the command, and with it whose it was.
+                results: list[Any] = await pipeline.execute(raise_on_error=False)
             for result in results:
                 if isinstance(result, Exception):
                     raise result
@@ -350,11 +374,13 @@ class Line:
         return results
 
     def _translate(self, error: Exception) -> Exception:
-        if is_disconnect(error) and not is_refusal(error):
+        if isinstance(error, DaegiError):
+            return error
+        if is_full(error):
+            return UnavailableError("Redis has no memory left")
+        if is_disconnect(error) or is_refusal(error):
             self.reachable = False
             return UnavailableError(f"Redis is away: {type(error).__name__}")
-        if is_refusal(error):
-            return UnavailableError(f"Redis refuses: {str(error).partition('.')[0]}")
         if isinstance(error, ResponseError) and "SCHEMA" in str(error):
             return UnknownVersionError(str(error))
         return error

@@ -21,8 +21,8 @@ MAX_CONNECTIONS = 8
 """Per process, whatever the load: requests share round trips, they don't get connections of their own."""
 
 # redis-py takes the code away from those it has a class for; errors out of scripts have it somewhere inside.
-_REFUSAL_TYPES = (OutOfMemoryError, ReadOnlyError, BusyLoadingError)
-_REFUSALS = ("OOM ", "READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
+_REFUSAL_TYPES = (ReadOnlyError, BusyLoadingError)
+_REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
 
 
 class _Quick:
@@ -73,7 +73,12 @@ def is_disconnect(error: BaseException) -> bool:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether Redis answered that it cannot do this now: memory full, a replica, loading, failing over."""
+    """Whether Redis answered that it takes no writes now: a replica, loading, failing over."""
     return isinstance(error, _REFUSAL_TYPES) or (
         isinstance(error, RedisError) and any(word in str(error) for word in _REFUSALS)
     )
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether Redis has no memory for this."""
+    return isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "OOM " in str(error))

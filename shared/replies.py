@@ -124,13 +124,14 @@ class Reaped(NamedTuple):
 
 
 class Inspected(NamedTuple):
-    """How an event's counts compare."""
+    """How an event's counts compare; `walked` if a walk of the log is under way or has just changed nothing."""
 
     places_differ: bool
     heartbeats_missing: bool
     logged: int
     members: int
     standing: Standing
+    walked: bool
 
 
 class Repaired(NamedTuple):

@@ -17,7 +17,9 @@ DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - no
 class Settings(BaseSettings):
     """The settings of one process, frozen. Lists are JSON; times are in seconds unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="DAEGI_", frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix="DAEGI_", frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis with the lines: redis:// or rediss://")
     jobs_redis_url: str | None = Field(None, description="Redis with the job queue; by default the one with the lines")

@@ -31,11 +31,9 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    render: list[structlog.typing.Processor]
-    if terminal:
-        render = [_redact_event, structlog.dev.ConsoleRenderer()]
-    else:
-        render = [structlog.processors.format_exc_info, _redact_event, structlog.processors.JSONRenderer()]
+    # In plain text: a rich traceback would show the values of variables, tokens and user ids among them.
+    last = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    render: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, _redact_event, last]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

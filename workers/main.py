@@ -15,7 +15,7 @@ from shared import telemetry
 from shared.jobs import QUEUE_ERRORS, Jobs, deserialize, open_queue, queue_name, serialize
 from shared.line import Line
 from shared.redis_client import connect
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 from workers.context import Context, Tools
 from workers.heartbeats import refresh_heartbeats
 from workers.positions import compute_positions
@@ -77,7 +77,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
 def __getattr__(name: str) -> Any:
     """`arq workers.main.WorkerSettings`, and --check with it, read the environment when asked and not before."""
     if name == "WorkerSettings":
-        return type(name, (), worker_settings(Settings()))
+        return type(name, (), worker_settings(load_settings()))
     raise AttributeError(name)
 
 

@@ -1,10 +1,13 @@
 """reap_expired: visits events, expires the silent, and ends what nobody needs any more."""
 
+import math
+
 import structlog
 
 from shared.jobs import Work
 from shared.settings import Settings
 from workers.context import Tools, for_each, job
+from workers.sweep import PER_SWEEP
 
 _log = structlog.get_logger(__name__)
 
@@ -12,17 +15,21 @@ _CALLS = 64
 """Script calls an event may have in one visit, so that none starves the others."""
 
 
-def longest_gap(settings: Settings, cycle: int) -> int:
-    """Ms from which a gap in sweeps or pulses is an interruption (DESIGN.md, Grace); `cycle` is a sweep's, in ms."""
+def longest_gap(settings: Settings, events: int) -> int:
+    """Ms from which a gap in sweeps or pulses is an interruption (DESIGN.md, Grace), with this many events.
+
+    A full cycle is computed: measured, an outage would make itself look usual.
+    """
     life = settings.heartbeat_ttl * 1000
-    return round(min(life / 3, max(life / 10, 3 * max(cycle, settings.sweep_seconds * 1000))))
+    cycle = math.ceil(max(events, 1) / PER_SWEEP) * settings.sweep_seconds * 1000
+    return round(min(life / 3, max(life / 10, 3 * cycle)))
 
 
 @job
 async def reap_expired(tools: Tools, work: Work) -> None:
     """Visits each event; one that has long been empty goes, unless somebody was active in it meanwhile."""
     line = tools.line
-    gap = longest_gap(tools.settings, await line.sweep_cycle())
+    gap = longest_gap(tools.settings, await line.count_events())
     fleet = await line.fleet(gap)
 
     async def reap(event_id: str) -> None:

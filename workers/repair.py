@@ -35,6 +35,9 @@ async def repair_event(line: Line, event_id: str) -> None:
     damaged, log_lost = found.standing.damaged, found.standing.log_lost
     if not (damaged or found.places_differ or found.heartbeats_missing):
         return
+    # What waits for an operator is polled all the while, and every poll asks for repair.
+    if found.walked and not log_lost:
+        return
     _log.warning(
         "a line needs repair",
         event_id=event_id,

@@ -2,8 +2,10 @@
 
 import os
 import socket
+from collections.abc import AsyncIterator
 
 from shared.errors import UnavailableError
+from shared.line import Line
 from workers.context import Context, Tools
 
 PER_SWEEP = 1000
@@ -28,18 +30,29 @@ async def sweep(ctx: Context) -> None:
 
 async def _sweep(tools: Tools) -> None:
     worker = f"{socket.gethostname()}-{os.getpid()}"
-    start = await tools.line.begin_sweep(worker, _LEASE_SWEEPS * tools.settings.sweep_seconds * 1000)
-    if start is None:
+    after = await tools.line.begin_sweep(worker, _LEASE_SWEEPS * tools.settings.sweep_seconds * 1000)
+    if after is None:
         return
-    following = start
+    following = after
     try:
-        events = await tools.line.events(start, PER_SWEEP)
+        # By name: their order by activity changes all the time, and some would never have their turn.
+        events = sorted([event async for event in _all_events(tools.line) if event[0] > after])[:PER_SWEEP]
         for first in range(0, len(events), CHUNK):
             chunk = dict(events[first : first + CHUNK])
             await tools.jobs.reap_expired(chunk)
             await tools.jobs.repair_index(list(chunk))
             await tools.jobs.compute_positions(list(chunk))
-        following = start + PER_SWEEP if len(events) == PER_SWEEP else 0
+        following = events[-1][0] if len(events) == PER_SWEEP else ""
     finally:
         # Also when the queue is away: nobody would sweep before the lease has lapsed.
         await tools.line.end_sweep(worker, following)
+
+
+async def _all_events(line: Line) -> AsyncIterator[tuple[str, int]]:
+    # From the end: one that becomes active meanwhile moves there, and is seen twice rather than never.
+    end = await line.count_events()
+    while end > 0:
+        start = max(0, end - PER_SWEEP)
+        for event in await line.events(start, end - start):
+            yield event
+        end = start

@@ -7,7 +7,10 @@
 -- Returns  1 if there is more to do, people expired, 1 if the event was unlinked, standing
 -- Complexity O(log N) a departure
 local interrupted, longest_gap, limit = tonumber(ARGV[STEP]), tonumber(ARGV[STEP + 1]), tonumber(ARGV[STEP + 2])
-read('swept', 'grace', 'busy')
+read('swept', 'grace', 'busy', 'shut')
+-- While nobody can come in the right to come in does not run out, and afterwards there is time to use it.
+if paused or damaged or rate == 0 then set('shut', now) end
+local long_open = not state.shut or now - state.shut >= READY_TTL
 
 local declared = call('EXISTS', CONFIG) == 1
 local empty = logged == 0 and members == 0 and call('EXISTS', ADMITTED) == 0
@@ -19,7 +22,8 @@ if empty then
     save()
     return {0, 0, 0, standing()}
   end
-  if now - quiet_since >= (declared and LINE_TTL or HEARTBEAT_TTL) then
+  -- Its next life begins with a full bucket, so this one has to end with one.
+  if tokens >= capacity and now - quiet_since >= (declared and LINE_TTL or HEARTBEAT_TTL) then
     call('UNLINK', LOG, REBUILD, LINE, ABSENT, CALLED, HEARTBEAT, PLACES, DEDUPE_NEW, DEDUPE_OLD, ADMITTED, PASSES,
       STATE, INDEX)
     return {0, 0, 1, standing()}
@@ -57,7 +61,7 @@ end
 if not in_grace then open_door(false) end
 if not damaged and not in_grace then
   expire(HEARTBEAT, now - HEARTBEAT_TTL)
-  if not paused and tokens >= 1 and expired < limit then expire(CALLED, now - HEARTBEAT_TTL) end
+  if long_open and tokens >= 1 and expired < limit then expire(CALLED, now - HEARTBEAT_TTL) end
 end
 
 local done = call('ZRANGEBYSCORE', ADMITTED, '-inf', int(now - HEARTBEAT_TTL - pass_ttl), 'LIMIT', 0, limit)

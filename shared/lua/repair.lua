@@ -60,10 +60,17 @@ for i, entry in ipairs(entries) do
     end
   end
 end
--- Every entry has its place now; from here on joins and departures keep the count.
-if next_entry == '' and #ARGV == STEP + 2 and logged > 0 then
-  set('verified', call('HLEN', PLACES))
-  set('recount', 0)
+if #ARGV == STEP + 2 then
+  set('walking', next_entry == '' and 0 or now)
+  if next_entry == '' then
+    set('walked', now)
+    set('walked_off', logged - call('ZCARD', LINE) - call('ZCARD', CALLED) - call('ZCARD', ABSENT))
+  end
+  -- Every entry has its place now; from here on joins and departures keep the count.
+  if next_entry == '' and logged > 0 then
+    set('verified', call('HLEN', PLACES))
+    set('recount', 0)
+  end
 end
 save()
 return {next_entry, written, standing()}

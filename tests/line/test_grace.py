@@ -199,15 +199,15 @@ async def test_what_is_kept_of_an_interruption_is_no_company(closed: Room) -> No
 
 
 @pytest.mark.parametrize(
-    ("heartbeat_ttl", "cycle", "gap"),
+    ("heartbeat_ttl", "events", "gap"),
     [
         (300, 0, 30_000),  # a tenth of the life
-        (300, 5_000, 30_000),
-        (300, 20_000, 60_000),  # three full cycles
-        (300, 90_000, 100_000),  # at most a third of the life
+        (300, 2_000, 30_000),
+        (300, 4_000, 60_000),  # three full cycles of 5 s a thousand events
+        (300, 9_999, 100_000),  # at most a third of the life
         (3, 0, 1_000),
     ],
 )
-def test_how_long_a_gap_is_an_interruption(heartbeat_ttl: float, cycle: int, gap: int) -> None:
+def test_how_long_a_gap_is_an_interruption(heartbeat_ttl: float, events: int, gap: int) -> None:
     settings = Settings.model_validate({"heartbeat_ttl": heartbeat_ttl})
-    assert longest_gap(settings, cycle) == gap
+    assert longest_gap(settings, events) == gap
