@@ -11,7 +11,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format constraints clean
+.PHONY: help setup run test lint format bench constraints clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -25,7 +25,7 @@ run: $(READY) ## Run a Redis of its own, the api and a worker; Ctrl-C stops them
 	@$(BIN)/python -m shared.embedded $(BIN)/python -m honcho start
 
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
 
 lint: $(READY) ## Check style, types and who imports whom
 	$(BIN)/python -m ruff check
@@ -36,6 +36,10 @@ lint: $(READY) ## Check style, types and who imports whom
 format: $(READY) ## Set the code in the project's style
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
+
+bench: $(READY) ## Compare with the original's ways and a no-op, half an hour; needs wrk and two cores
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --group bench
+	@$(BIN)/python -m tests.load $(ARGS)
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
