@@ -4,11 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-from matplotlib import pyplot  # noqa: E402 - it needs no screen once that is said
+from matplotlib.figure import Figure
 
 PANELS: Final = (
     ("per_second", "requests a second (one server core)", False),
@@ -21,7 +17,8 @@ PANELS: Final = (
 def draw(summary: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
     """Writes a PNG: a panel a measure, a group of bars a workload."""
     arms = list(dict.fromkeys(arm for rows in summary.values() for arm in rows))
-    figure, axes = pyplot.subplots(2, 2, figsize=(14, 9), layout="constrained")
+    figure = Figure(figsize=(14, 9), layout="constrained")
+    axes = figure.subplots(2, 2)
     figure.suptitle(title)
     for panel, (measure, label, redis_only) in zip(axes.flat, PANELS, strict=True):
         width = 0.8 / len(arms)
@@ -41,4 +38,3 @@ def draw(summary: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> No
         panel.set_title(label)
         panel.legend(fontsize=7)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
