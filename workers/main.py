@@ -49,8 +49,10 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
         ctx["tools"] = Tools(settings, Line(redis, settings), Jobs(settings))
 
     async def shutdown(ctx: Context) -> None:
-        await ctx["tools"].jobs.close()
-        await ctx["redis_client"].aclose()
+        # One that is stopped before it has started has nothing to close.
+        if "tools" in ctx:
+            await ctx["tools"].jobs.close()
+            await ctx["redis_client"].aclose()
 
     return {
         "functions": [func(cast("WorkerCoroutine", job), name=job.__name__) for job in jobs],
@@ -125,10 +127,12 @@ async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | Non
     worker.allow_pick_jobs = False
     if worker.tasks:
         await asyncio.wait(worker.tasks.values(), timeout=STOP_SECONDS)
-    working.cancel()
-    for ended in await asyncio.gather(working, return_exceptions=True):
-        if isinstance(ended, Exception):
-            failure = ended
+    while not working.done():
+        # Once is not enough: a cancellation that meets a connection being made is now and then lost in there.
+        working.cancel()
+        await asyncio.wait((working,), timeout=0.5)
+    if not working.cancelled() and isinstance(ended := working.exception(), Exception):
+        failure = ended
     jobs = list(worker.tasks.values())
     # Left to close(), whatever they raise, a cancellation too, would come out of it and end this process.
     worker.tasks.clear()
@@ -144,7 +148,7 @@ async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | Non
         failure = failure or error
         # close() has got no further than to the queue.
         with contextlib.suppress(*QUEUE_ERRORS):
-            if worker.on_shutdown and "tools" in worker.ctx:
+            if worker.on_shutdown:
                 await worker.on_shutdown(worker.ctx)
             await worker.pool.close(close_connection_pool=True)
     return failure

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import pytest
+
 from shared.embedded import RedisServer
 from shared.jobs import Jobs
 from shared.line import Line
@@ -58,12 +60,46 @@ async def test_arq_checks_a_worker_by_the_settings_class(server: RedisServer, re
         assert await asyncio.to_thread(check) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DAEGI_ADMIN_KEYS", '["hush-hush", ""]'),
+        ("DAEGI_TOKEN_SECRETS", "hush-hush"),
+        ("DAEGI_TOKEN_SECRETS", '{"hush-hush": 1}'),
+        ("DAEGI_JOBS_REDIS_URL", "redis://:hush-hush/@localhost:6379"),
+    ],
+)
+async def test_arq_shows_no_secret_of_a_wrong_setting(name: str, value: str) -> None:
+    said = await asyncio.to_thread(run, "arq", "workers.main.WorkerSettings", "--check", **{name: value})
+
+    assert said.returncode != 0
+    assert name in said.stderr
+    assert "hush" not in said.stdout + said.stderr
+
+
 async def test_an_idle_worker_stops_at_once_and_in_good_order(server: RedisServer) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         with Worker(server.url) as worker:
             worker.process.send_signal(signum)
             assert await asyncio.to_thread(worker.process.wait, 10) == 0
             assert "the worker has stopped" in worker.log()
+            assert "Traceback" not in worker.log()
+
+
+async def test_a_worker_that_has_not_got_through_to_the_queue_yet_stops_in_good_order(server: RedisServer) -> None:
+    async with Relay(server.port) as relay:
+        relay.held = True
+        with Worker(relay.url) as worker:
+
+            async def asks() -> bool:
+                return relay.connections > 0
+
+            await eventually(asks)
+            worker.process.terminate()
+            await asyncio.sleep(0.2)
+            relay.held = False
+
+            assert await asyncio.to_thread(worker.process.wait, 15) == 0
             assert "Traceback" not in worker.log()
 
 
