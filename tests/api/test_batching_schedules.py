@@ -127,7 +127,7 @@ def check(event: str, number: int, result: Any, times_sent: int) -> None:
 
 
 @given(schedule=steps, limit=st.integers(1, 40), max_batch=st.integers(1, 5), max_in_flight=st.integers(1, 3))
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_nobody_is_lost_mixed_up_or_counted_twice(
     schedule: list[tuple[str, Any, int]], limit: int, max_batch: int, max_in_flight: int
 ) -> None:

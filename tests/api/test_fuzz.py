@@ -63,13 +63,13 @@ def check(answer: httpx.Response) -> None:
 @given(st.sampled_from([JOIN, ENTER, REDEEM]), bodies)
 @example(JOIN, b'{"event_id": "\\ud800"}')
 @example(JOIN, b'{"event_id": "fuzz", "user_id": "\\udfff"}')
-@settings(max_examples=250)
+@settings(max_examples=120)
 def test_any_body_is_answered(client: httpx.Client, path: str, body: bytes) -> None:
     check(client.post(path, content=body))
 
 
 @given(bodies)
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_any_change_of_an_event_is_answered(client: httpx.Client, body: bytes) -> None:
     check(client.put("/api/v1/admin/events/fuzz", content=body, headers=OPERATOR))
 
@@ -78,7 +78,7 @@ def test_any_change_of_an_event_is_answered(client: httpx.Client, body: bytes) -
 @example("&" * 16 + "token=x", "GET")
 @example("token=" + "%ff" * 60, "DELETE")
 @example("token=%F0%9F%8E%AB~~~", "GET")
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_any_query_is_answered(client: httpx.Client, query: str, method: str) -> None:
     path = STATUS if method == "GET" else LEAVE
     for written in (query, f"token={query}"):
@@ -90,7 +90,7 @@ def test_any_query_is_answered(client: httpx.Client, query: str, method: str) ->
 @example("offset=1&offset=x")
 @example("offset=99999999999999999999")
 @example("limit=%C2%B2")
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_any_list_of_events_is_answered(client: httpx.Client, query: str) -> None:
     for written in (query, f"offset={query}", f"limit={query}"):
         url = httpx.URL(str(client.base_url)).copy_with(raw_path=f"/api/v1/admin/events?{written}".encode())
@@ -100,7 +100,7 @@ def test_any_list_of_events_is_answered(client: httpx.Client, query: str) -> Non
 @given(st.dictionaries(st.sampled_from([b"Idempotency-Key", b"X-Request-ID", b"X-User-Id", b"Origin"]), header_values))
 @example({b"X-User-Id": b"\xff"})
 @example({b"Origin": b"https://shop.example\xff"})
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_any_header_is_answered(client: httpx.Client, headers: dict[bytes, bytes]) -> None:
     answer = client.post(JOIN, json={"event_id": "fuzz"}, headers=list(headers.items()))
     check(answer)
@@ -113,7 +113,7 @@ def test_any_header_is_answered(client: httpx.Client, headers: dict[bytes, bytes
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_any_event_in_a_path_is_answered(client: httpx.Client, name: str) -> None:
     url = httpx.URL(str(client.base_url)).copy_with(raw_path=f"/api/v1/admin/events/{quote(name)}".encode())
     for method, headers in (("GET", OPERATOR), ("PUT", OPERATOR), ("GET", NOBODY)):

@@ -143,10 +143,9 @@ def test_a_token_of_a_secret_that_was_retired_is_refused(event: str, ticket: int
     assert both.waiting(event, ticket) == new.waiting(event, ticket)
 
 
-@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=100), st.text(min_size=1, max_size=100))
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=9), st.text(ALPHABET, min_size=1, max_size=9))
 def test_another_secret_signs_otherwise(secret: str, other: str) -> None:
     assume(secret != other)
-    assume(other.isascii())
     token = Signer([secret]).waiting("concert", 1795489214696517)
     assert refused(Signer([other]).verify_waiting, token)
     assert re.fullmatch(r"w~concert~1795489214696517~[A-Za-z0-9_-]{22}", token)
