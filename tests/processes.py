@@ -13,12 +13,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import psutil
 
-from shared.embedded import LOCALHOST, PORTS, is_free
+from shared.embedded import LOCALHOST, PORTS, find_redis_server, is_free
+from shared.scripts import Script, load_script
 
 ROOT = Path(__file__).parents[1]
 SECRET = "a secret that only tests sign with, long enough"
@@ -28,6 +30,17 @@ ADMIN_KEY = "an-admin-key-of-the-tests"
 def free_port() -> int:
     """A port nobody has; from the system's randomness, for pytest-randomly seeds the common one."""
     return next(port for port in random.SystemRandom().sample(PORTS, 200) if is_free(port))
+
+
+@cache
+def redis_major() -> int:
+    """The major version of the redis-server that tests start."""
+    return int(find_redis_server()[1].partition(".")[0])
+
+
+def script_in_force(name: str) -> Script:
+    """A script as that server is given it: Redis 7 knows flags, and one with flags has another SHA-1."""
+    return load_script(name, flagged=redis_major() >= 7)
 
 
 async def eventually(happened: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:

@@ -5,8 +5,7 @@ import pytest
 from shared.embedded import RedisServer
 from shared.jobs import Jobs
 from shared.line import Line
-from shared.scripts import load_script
-from tests.processes import Relay, Worker, eventually
+from tests.processes import Relay, Worker, eventually, script_in_force
 from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
 
 
@@ -18,7 +17,7 @@ async def in_hand(redis: Client) -> list[str]:
 
 async def load(redis: Client, name: str) -> None:
     """Has Redis know a script already, so that a call of it is sent once."""
-    await redis.script_load(load_script(name).source)
+    await redis.script_load(script_in_force(name).source)
 
 
 @pytest.mark.usefixtures("ingress")
@@ -32,7 +31,7 @@ async def test_its_job_is_given_to_another_and_done_as_if_once(
         return (await line.describe(event)).totals["expired"] == 10
 
     async with Relay(server.port) as relay:
-        relay.trap = load_script("reap").sha.encode()
+        relay.trap = script_in_force("reap").sha.encode()
         await load(redis, "reap")
         with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as killed:
             await jobs.reap_expired({event: await redis_now(redis)})
@@ -63,7 +62,7 @@ async def test_what_it_was_to_do_is_asked_for_again_by_the_next_sweep(
     keys = line.keys.event(event)
     await redis.delete(keys.queue, keys.heartbeat, keys.places)
     async with Relay(server.port) as relay:
-        relay.trap = load_script("repair").sha.encode()
+        relay.trap = script_in_force("repair").sha.encode()
         await load(redis, "repair")
         with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as killed:
 

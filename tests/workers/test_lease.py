@@ -8,8 +8,7 @@ import pytest
 
 from shared.embedded import RedisServer
 from shared.line import Line
-from shared.scripts import load_script
-from tests.processes import Relay, Worker, eventually
+from tests.processes import Relay, Worker, eventually, script_in_force
 from tests.workers.conftest import LIFE, Client, in_line, join, redis_now
 
 LEASE_MS = 6000
@@ -69,7 +68,7 @@ async def test_the_lease_of_a_worker_killed_in_its_sweep_passes_on(
     async with Relay(server.port) as relay:
         with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as killed:
             await eventually(lambda: swept(redis))
-            relay.trap = load_script("begin_sweep").sha.encode()
+            relay.trap = script_in_force("begin_sweep").sha.encode()
             await eventually(lambda: stuck(redis))
             killed.kill()
     dead, since = await lease(redis)
@@ -92,7 +91,7 @@ async def test_a_sweep_that_the_queue_fails_gives_its_lease_back(
     async with Relay(server.port) as relay:
         with Worker(relay.url, jobs_redis_url=queue_server.url, heartbeat_ttl=LIFE) as worker:
             await eventually(lambda: swept(redis))
-            relay.trap = load_script("begin_sweep").sha.encode()
+            relay.trap = script_in_force("begin_sweep").sha.encode()
             await eventually(lambda: stuck(redis))
             _, since = await lease(redis)
             queue_server.pause()
