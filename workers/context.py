@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
@@ -28,6 +28,8 @@ class Tools:
     settings: Settings
     line: Line
     jobs: Jobs
+    published: dict[str, float] = field(default_factory=dict)
+    """When this worker last published an event's index, on its own monotonic clock."""
 
 
 Context = dict[Any, Any]

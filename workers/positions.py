@@ -1,14 +1,26 @@
 """compute_positions: publishes the position index that polls far back are answered from."""
 
+import time
+
 from shared.jobs import Work
+from shared.line import INDEX_FRESH_MS
 from workers.context import Tools, for_each, job
+
+_MAX_REMEMBERED = 10_000
 
 
 @job
 async def compute_positions(tools: Tools, work: Work) -> None:
     """Publishes the index of each event unless it is fresh."""
+    published = tools.published
+    if len(published) > _MAX_REMEMBERED:
+        published.clear()
 
     async def publish(event_id: str) -> None:
-        await tools.line.publish_index(event_id)
+        # Every ingress process asks for every event it saw: without this Redis would be asked as often.
+        if time.monotonic() - published.get(event_id, 0.0) < INDEX_FRESH_MS / 1000:
+            return
+        if await tools.line.publish_index(event_id):
+            published[event_id] = time.monotonic()
 
     await for_each(work.events, publish)

@@ -29,7 +29,8 @@ end
 -- one that is in the log and nowhere else is put back into the line.
 local function attend(tickets)
   bring_back(tickets)
-  local found, heard = {}, {}
+  -- int() a ticket would be a seventh of a poll (measured).
+  local found, heard, heard_at = {}, {}, int(now)
   for i, ticket in ipairs(tickets) do
     local place = call('ZRANK', LINE, ticket)
     if not place then
@@ -44,7 +45,7 @@ local function attend(tickets)
     end
     found[i] = place
     if place and place ~= 'admitted' then
-      heard[#heard + 1] = int(now)
+      heard[#heard + 1] = heard_at
       heard[#heard + 1] = ticket
     end
   end
