@@ -139,7 +139,7 @@ async def test_who_is_heard_during_an_outage_counts_as_heard_after_it(
     own_server: RedisServer, own_redis: Redis, event: str
 ) -> None:
     # Without a job queue the process writes heartbeats down itself, as soon as it can.
-    api = Api(own_server.url, jobs_redis_url=f"redis://{LOCALHOST}:{free_port()}/0")
+    api = Api(own_server.url, jobs_redis_url=f"redis://{LOCALHOST}:{free_port()}/0", log_level="debug")
     async with running(api) as http, line_of(own_server) as line:
         await configure(http, event, rate=0, burst=0)
         crowd = Crowd(event, await fill(line, event, 1100))
@@ -151,6 +151,11 @@ async def test_who_is_heard_during_an_outage_counts_as_heard_after_it(
         own_server.kill()
         await eventually(lambda: is_away(http))
         assert (await status(http, crowd.token(1050, now - 50_000)))["approximate"] is True
+
+        async def tried_in_vain() -> bool:
+            return "heartbeats are applied here" in api.log()
+
+        await eventually(tried_in_vain)
         own_server.restart()
 
         async def heard() -> bool:

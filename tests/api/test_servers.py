@@ -14,6 +14,7 @@ from tests.api.bad_requests import ENTER, JOIN, STATUS
 from tests.api.calls import (
     crowd,
     enter,
+    join,
     leave,
     open_all_connections,
     post,
@@ -92,6 +93,29 @@ async def test_sigterm_lets_joins_under_way_end_well(
     # Round trip 2 was waited for as well, and the process said goodbye.
     assert [await redis.zcard(key.heartbeat) for key in keys.values()] == [1] * 5
     assert await redis.zrange(KEYS.pulse, 0, -1) == []
+
+
+async def test_sigterm_waits_for_what_follows_an_answer(redis_server: RedisServer, redis: Redis, event: str) -> None:
+    async with Relay(redis_server.port) as relay:
+        api = Api(relay.url, jobs_redis_url=redis_server.url, key_prefix=PREFIX)
+        async with running(api) as http:
+            await open_all_connections(relay, redis, http, PREFIX)
+            # The heartbeats of a join follow its answer.
+            heartbeat = KEYS.event(event).heartbeat
+            relay.holding = heartbeat.encode() + b"\r\n$2\r\nGT"
+            await join(http, event)
+            await eventually(lambda: _kept(relay))
+            api.process.send_signal(signal.SIGTERM)
+            await eventually(lambda: _refuses_connections(api))
+            assert await redis.zcard(heartbeat) == 0
+            assert api.process.poll() is None
+            relay.holding = b""
+            assert await asyncio.to_thread(api.process.wait, 20) == 0
+    assert await redis.zcard(heartbeat) == 1
+
+
+async def _kept(relay: Relay) -> bool:
+    return relay.kept > 0
 
 
 async def _refuses_connections(api: Api) -> bool:
