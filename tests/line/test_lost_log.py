@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import LogLostError
 from shared.line import Join
-from shared.replies import EnterCode, PollCode
+from shared.replies import EnterCode, JoinCode, PollCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 PEOPLE = 20
@@ -86,6 +86,15 @@ async def test_departures_while_it_is_written_back_are_honoured(lost: Room) -> N
     left = [ticket for ticket in tickets if ticket not in {*gone, tickets[16]}]
     assert list(await lost.logged()) == await members(lost) == left
     assert not (await lost.standing()).damaged
+
+
+async def test_a_verified_user_who_left_meanwhile_may_join_anew(lost: Room) -> None:
+    tickets = await members(lost)
+    await lost.leave(tickets[13])
+    await lost.repair()
+    (anew,) = await lost.enqueue(Join(b"", b"v13"))
+    assert (anew.code, anew.ticket > tickets[-1]) == (JoinCode.NEW, True)
+    assert (await lost.fields(lost.keys.places))["13"] == str(anew.ticket)
 
 
 async def test_it_is_not_put_in_place_while_somebody_is_missing(lost: Room) -> None:
