@@ -2,6 +2,9 @@
 
 import asyncio
 import gc
+import multiprocessing
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -130,6 +133,7 @@ class App:
                 task = asyncio.create_task(beat())
                 stack.push_async_callback(_end, task)
             _calm_garbage_collection()
+            _outlive_no_parent()
             yield
             operations.draining = True
 
@@ -195,6 +199,19 @@ def _calm_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+def _outlive_no_parent() -> None:
+    """Ends this process in good order when the one that started it is gone: nobody would ever stop it otherwise."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.remove_reader(parent.sentinel)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(parent.sentinel, stop)
 
 
 async def _farewell(pulse: Pulse) -> None:

@@ -145,7 +145,8 @@ class Process:
         return self._log.read().decode(errors="replace")
 
     def _send(self, signum: signal.Signals) -> None:
-        for one in {*self.family(), *self._family}:
+        # The parent first: it would start a killed child again.
+        for one in reversed([*self._family, *self.family()]):
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.send_signal(signum)
 
