@@ -7,7 +7,8 @@ Each arm serves from one process on core 0; its Redis and wrk share core 1. Arms
 rotates, on an emptied Redis each, and are compared within a round: a machine's speed drifts by more than they differ.
 Redis: CPU us of a request. trips: round trips to Redis of a request. cmds: commands that a client sent, those
 inside scripts not counted. bytes: memory of a waiter in a line of --fill people. alone: round trips of a
-join when nobody else joins. cores: how busy core 0 and core 1 were. Times are in ms.
+join when nobody else joins. cores: how busy core 0 and core 1 were. Times are in ms. The open loop offers half of what
+the closed one reached, whatever comes back; its latencies count from when a request was due.
 """
 
 import argparse
@@ -27,11 +28,14 @@ from typing import Any, Final
 from shared.embedded import LOCALHOST, RedisServerError, find_redis_server
 from tests.load import report
 from tests.load.crowd import BATCH, SECRET, crowd, on_line, sign
+from tests.load.openloop import offer
+from tests.load.plot import draw
 from tests.load.stage import SETTLE_SECONDS, Arm, Load, Play, StageError, check_tools, redis_on_load_core
 from tests.load.wire import Count, Relay
 
 RESULTS: Final = Path(__file__).with_name("results")
 WORKLOADS: Final = ("join", "keyed", "user", "poll", "lease", "enter")
+OPEN_LOOP: Final = frozenset({"noop_body", "pipelined", "daegi"})
 CROWDED: Final = frozenset({"poll", "lease", "enter"})
 """Workloads of people who are in line already."""
 WORKLOADS_OF: Final = {
@@ -64,6 +68,7 @@ class Options:
     seconds: int
     connections: int
     fill: int
+    open_seconds: int
     output: Path
 
     def pairs(self) -> Iterator[tuple[str, Arm]]:
@@ -97,9 +102,28 @@ class Bench:
                 if options.fill and arm.uses_redis and workload not in CROWDED:
                     say(f"filling: {options.fill:,} waiters, {workload}, {arm.name}")
                     bytes_each[workload, arm.name] = self._fill(plays[arm.name], workload)
-        summary = report.summarise(rounds, bytes_each, counted)
+            summary = report.summarise(rounds, bytes_each, counted)
+            open_loop = [dataclasses.asdict(one) for one in self._offered(plays, summary)]
         flat = [dataclasses.asdict(each) for each in rounds]
-        return {"about": about(options), "summary": summary, "rounds": flat}
+        return {"about": about(options), "summary": summary, "open_loop": open_loop, "rounds": flat}
+
+    def _offered(self, plays: dict[str, Play], summary: dict[str, Any]) -> Iterator[report.Offered]:
+        """Joins at half the rate that the closed loop reached, which has to be measured first."""
+        for arm, row in summary.get("join", {}).items():
+            if arm not in OPEN_LOOP or not self._options.open_seconds:
+                continue
+            rate = row["per_second"] / 2
+            say(f"open loop: {arm}, {rate:,.0f}/s for {self._options.open_seconds} s")
+            with self._prepared(plays[arm], "join") as (_, event, seed):
+                outcome = offer(
+                    plays[arm].port,
+                    rate=rate,
+                    seconds=self._options.open_seconds,
+                    connections=4 * self._options.connections,
+                    event=event,
+                    seed=seed,
+                )
+            yield report.Offered.of(arm, outcome)
 
     def _open(self, arm: Arm, stack: contextlib.ExitStack) -> Play:
         say(f"starting {arm.name}")
@@ -230,6 +254,9 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser.add_argument(
         "--fill", type=int, default=100_000, help="waiters to measure memory with, 0: none (%(default)s)"
     )
+    parser.add_argument(
+        "--open-seconds", type=int, default=10, help="length of the open loop of an arm, 0: none (%(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="JSON file (default: results/ beside this file, ignored by git)")
     given = parser.parse_args(argv)
     if min(given.rounds, given.seconds, given.connections) < 1:
@@ -242,6 +269,7 @@ def parse(argv: Sequence[str] | None) -> Options:
         seconds=given.seconds,
         connections=given.connections,
         fill=given.fill,
+        open_seconds=given.open_seconds,
         output=given.output or RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{given.server}.json",
     )
 
@@ -261,9 +289,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(results, indent=1))
     print(report.table(results["summary"]))
+    print(report.open_table(results["open_loop"]))
     for doubt in report.doubts(results["summary"]):
         print(f"! {doubt}")
-    print(f"\n{options.output}")
+    print("\n" + report.markdown(results))
+    picture = options.output.with_suffix(".png")
+    draw(results["summary"], f"Daegi, {results['about']['when']}, {results['about']['cpu']}", picture)
+    print(f"\n{options.output}\n{picture}")
     return int(any(row["failed"] for arms in results["summary"].values() for row in arms.values()))
 
 

@@ -3,8 +3,9 @@
 import dataclasses
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from tests.load.outcome import Outcome
 from tests.load.stage import Load, Meters
 
 FULL: Final = 0.9
@@ -47,6 +48,26 @@ class Counted:
     alone_trips: float  # round trips of one join when there is one at a time
     alone_commands: float
     connections: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Offered:
+    """Joins at a fixed rate; times in ms since each was due."""
+
+    arm: str
+    rate: float
+    accepted_per_second: float
+    p50: float
+    p95: float
+    p99: float
+    failed: int
+    doubts: list[str]
+
+    @classmethod
+    def of(cls, arm: str, outcome: Outcome) -> Self:
+        """From what the open loop tells."""
+        times, failed = outcome.accepted.since_due, outcome.due - outcome.accepted.count
+        return cls(arm, outcome.rate, outcome.per_second, times.p50, times.p95, times.p99, failed, outcome.doubts())
 
 
 def summarise(
@@ -121,6 +142,46 @@ def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
                 for other, (ratio, low, high) in row["ratios"].items()
             )
             lines += [f"  {arm} = {ratios}"] if ratios else []
+    return "\n".join(lines)
+
+
+def open_table(offered: Sequence[Mapping[str, Any]]) -> str:
+    """The open loop for people."""
+    if not offered:
+        return ""
+    lines = ["", "open loop  offered/s accepted/s    p50    p95    p99 failed"]
+    for row in offered:
+        times = " ".join(f"{row[name]:6.1f}" for name in ("p50", "p95", "p99"))
+        lines.append(
+            f"{row['arm']:<10} {row['rate']:9,.0f} {row['accepted_per_second']:10,.0f} {times} {row['failed']:6}"
+        )
+        lines += [f"! {doubt}" for doubt in row["doubts"]]
+    return "\n".join(lines)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The table of the README."""
+    about = results["about"]
+    how = f"{about['connections']} at once, medians of {about['rounds']} rounds of {about['seconds']} s, interleaved"
+    lines = [
+        f"{about['when'][:10]}, {about['cpu']}, Python {about['python']}, Redis {about['redis']}, {about['server']}; {how}:",
+        "",
+        "| what | way | a second | p50 / p99 ms | Redis CPU us | round trips | commands | bytes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for workload, arms in results["summary"].items():
+        for arm, row in arms.items():
+            cells = (
+                workload,
+                arm,
+                f"{row['per_second']:,.0f}",
+                f"{row['p50_ms']:.1f} / {row['p99_ms']:.1f}",
+                f"{row['redis_us']:.1f}",
+                f"{row['trips']:.3f}",
+                _or_dash(row.get("commands"), "0.3f"),
+                _or_dash(row.get("bytes"), "0.0f"),
+            )
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -1,0 +1,65 @@
+"""All benchmarks one after the other, half an hour: `make bench`.
+
+    python -m tests.load [--only bench --only scale ...]
+
+Each can be run alone, with options of its own: python -m tests.load.bench --help. What they print is kept beside their
+JSON in tests/load/results.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from tests.load.bench import RESULTS
+from tests.load.stage import ROOT, StageError, check_tools
+
+PARTS: Final = {
+    "bench": ("tests.load.bench",),
+    "uvicorn": (
+        *("tests.load.bench", "--server", "uvicorn", "--rounds", "5", "--seconds", "2", "--fill", "0"),
+        *("--open-seconds", "0", "--arm", "noop", "--arm", "noop_body", "--arm", "pipelined", "--arm", "daegi"),
+        *("--workload", "join", "--workload", "poll", "--workload", "lease"),
+    ),
+    "scale": ("tests.load.scale",),
+    "overload": ("tests.load.overload",),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the parts; 1 when a figure of one is worthless or misses, 2 when something is missing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", action="append", choices=PARTS, help="run this part (repeat; default: all)")
+    names: list[str] = parser.parse_args(argv).only or list(PARTS)
+    try:
+        check_tools()
+    except StageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    RESULTS.mkdir(exist_ok=True)
+    report = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
+    codes = []
+    with report.open("w") as file:
+        for number, name in enumerate(names, 1):
+            print(f"[{number} of {len(names)}] {name}", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            command = [sys.executable, "-m", *PARTS[name]]
+            try:
+                run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+            except KeyboardInterrupt:
+                return 130
+            text = f"== {name} ({time.monotonic() - began:.0f} s)\n{run.stdout}"
+            print(text, flush=True)
+            file.write(text)
+            codes.append(run.returncode)
+    print(f"all of it: {report}")
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
