@@ -18,9 +18,12 @@ async def compute_positions(tools: Tools, work: Work) -> None:
 
     async def publish(event_id: str) -> None:
         # Every ingress process asks for every event it saw: without this Redis would be asked as often.
-        if time.monotonic() - published.get(event_id, 0.0) < INDEX_FRESH_MS / 1000:
+        now = time.monotonic()
+        if now - published.get(event_id, 0.0) < INDEX_FRESH_MS / 1000:
             return
-        if await tools.line.publish_index(event_id):
-            published[event_id] = time.monotonic()
+        # Before it is done: jobs that come together go through the same events side by side.
+        published[event_id] = now
+        if not await tools.line.publish_index(event_id):
+            published.pop(event_id, None)
 
     await for_each(work.events, publish)

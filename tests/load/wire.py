@@ -80,6 +80,8 @@ class Relay:
             while part := await answers.read(PART):
                 answered = True
                 replies.write(part)
+        except asyncio.CancelledError:
+            return  # asyncio would complain of a connection that ended so
         finally:
             forwarding.cancel()
             replies.close()

@@ -1,0 +1,72 @@
+"""What one ingress process holds in memory when a great many people poll it under late leases."""
+
+import asyncio
+import dataclasses
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import psutil
+
+from api.clock import RedisClock
+from api.heartbeats import MAX_HEARTBEATS, Errands
+from shared.jobs import Jobs
+from shared.line import Line
+from shared.redis_client import connect
+from shared.settings import Settings
+from tests.load.stage import redis_on_load_core
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """Heartbeats of distinct waiters that one process was asked to hold within a second."""
+
+    asked: int
+    held: int
+    bytes_held: int
+    job_bytes: int
+    peak_bytes: int  # of the process above what it had before, the sending of the job included
+    hear_us: float
+
+
+def heartbeats_held(waiters: int, say: Say) -> Held:
+    """In a process of its own, so that nothing else is in its memory."""
+    say(f"{waiters:,} waiters poll one process under late leases")
+    with (
+        redis_on_load_core() as (url, redis),
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        held, resident, peak, hear_us = pool.submit(_hear, url, waiters).result(timeout=120)
+        keys: Any = redis.keys("arq:job:*")
+        jobs: Any = redis.mget(keys)
+    return Held(waiters, held, resident, sum(map(len, jobs)), peak, hear_us)
+
+
+def _hear(url: str, waiters: int) -> tuple[int, int, int, float]:
+    return asyncio.run(_hear_and_send(url, waiters))
+
+
+async def _hear_and_send(url: str, waiters: int) -> tuple[int, int, int, float]:
+    settings = Settings.model_validate({"redis_url": url})
+    redis, jobs = connect(settings, "daegi-scale"), Jobs(settings)
+    errands = Errands(Line(redis, settings), jobs, RedisClock())
+    await errands.send()  # what is imported and allocated once
+    process = psutil.Process()
+    before, first = process.memory_info().rss, time.time_ns() // 1000
+    began = time.process_time()
+    held = sum(errands.hear("crowd", first + number * 70) for number in range(waiters))
+    hear_us = (time.process_time() - began) / waiters * 1e6
+    resident, peak = process.memory_info().rss - before, 0
+    sending = asyncio.create_task(errands.send())
+    while not sending.done():
+        peak = max(peak, process.memory_info().rss - before)
+        await asyncio.sleep(0)
+    peak = max(peak, process.memory_info().rss - before)
+    await jobs.close()
+    await redis.aclose()
+    assert held <= MAX_HEARTBEATS
+    return held, resident, peak, hear_us
