@@ -164,7 +164,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     about = results["about"]
     how = f"{about['connections']} at once, medians of {about['rounds']} rounds of {about['seconds']} s, interleaved"
     lines = [
-        f"{about['when'][:10]}, {about['cpu']}, Python {about['python']}, Redis {about['redis']}, {about['server']}; {how}:",
+        f"{about['when'][:10]}, {about['cpu']}, Python {about['python']}, Redis {about['redis']}, {about['server']},",
+        f"{how}:",
         "",
         "| what | way | a second | p50 / p99 ms | Redis CPU us | round trips | commands | bytes |",
         "|---|---|---|---|---|---|---|---|",
