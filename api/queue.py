@@ -265,10 +265,10 @@ class Queue:
     def _who(self, request: Request, headers: dict[bytes, bytes], label: str | None) -> bytes:
         """'' for nobody, 'u' and a label, or 'v' and the user whom the trusted header names."""
         verified = headers.get(self._user_header) if self._user_header else None
+        # One of them the client's own: whom the gateway means cannot be told. An empty one would make them nobody.
+        if verified is not None and sum(name == self._user_header for name, _ in request.scope["headers"]) > 1:
+            raise invalid("the user header must be there once")
         if verified:
-            # One of them the client's own: whom the gateway means cannot be told.
-            if sum(name == self._user_header for name, _ in request.scope["headers"]) > 1:
-                raise invalid("the user header must be there once")
             if len(verified) > MAX_USER_ID:
                 raise invalid(f"the user header may have {MAX_USER_ID} bytes")
             if not is_text(verified):

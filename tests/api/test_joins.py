@@ -153,6 +153,16 @@ async def test_a_verified_user_that_is_no_utf8_is_refused_at_the_join(http: http
         )
 
 
+@pytest.mark.parametrize("names", [("me", "somebody"), ("somebody", "me"), ("me", "me"), ("me", ""), ("", "me")])
+async def test_a_verified_user_that_is_named_twice_is_refused(
+    http: httpx.AsyncClient, event: str, names: tuple[str, str]
+) -> None:
+    # One of them is the client's own, and which one cannot be told.
+    headers = [("X-User-Id", names[0]), ("x-user-id", names[1])]
+    answer = await http.post("/api/v1/queue/join", json={"event_id": event}, headers=headers)
+    refused(answer, 400, "INVALID_REQUEST")
+
+
 async def test_who_enters_leaves_the_places_behind_in_order(http: httpx.AsyncClient, event: str) -> None:
     tokens = [(await join(http, event))["waiting_token"] for _ in range(4)]
     await enter(http, tokens[1])

@@ -14,11 +14,11 @@ from tests.processes import free_port
 ROOT = Path(__file__).parents[2]
 
 
-def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str, module: str = "api", **settings: str) -> "subprocess.CompletedProcess[str]":
     plain = {name: value for name, value in os.environ.items() if not name.startswith("DAEGI_")}
     given = {f"DAEGI_{name}": value for name, value in settings.items()}
     return subprocess.run(
-        [sys.executable, "-m", "api", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=plain | {"DAEGI_PORT": str(free_port())} | given,
         capture_output=True,
@@ -66,3 +66,19 @@ def test_an_address_that_is_not_ours_ends_it_with_one_line() -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("DAEGI_HOST: cannot listen on 192.0.2.1:")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ADMIN_KEYS", '["hush-hush", ""]'),
+        ("TOKEN_SECRETS", "hush-hush"),
+        ("TOKEN_SECRETS", '{"hush-hush": 1}'),
+        ("REDIS_URL", "redis://:hush-hush/@localhost:6379"),
+    ],
+)
+def test_a_server_that_starts_the_app_by_its_factory_shows_no_secret_of_a_wrong_setting(name: str, value: str) -> None:
+    ended = run("--factory", "api.app:create_app", module="uvicorn", **{name: value})
+    assert ended.returncode != 0
+    assert f"DAEGI_{name}" in ended.stderr
+    assert "hush" not in ended.stdout + ended.stderr

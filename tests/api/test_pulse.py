@@ -13,7 +13,7 @@ from shared.keys import Keys
 from shared.line import Line
 from shared.redis_client import connect
 from shared.settings import Settings
-from tests.api.calls import OPERATOR, configure, join, running, status
+from tests.api.calls import OPERATOR, Monitor, configure, join, running, status
 from tests.api.crowds import now_ms
 from tests.processes import Api, eventually
 
@@ -75,3 +75,21 @@ async def test_a_process_pulses_once_a_second_also_when_nobody_polls_and_says_go
         assert len({name for name, _ in pulses}) == 1
         assert api.stop() == 0
     assert await redis.zcard(KEYS.pulse) == 0
+
+
+async def test_pulses_go_on_after_an_error_that_nobody_expected(redis_server: RedisServer, redis: Redis) -> None:
+    api = Api(redis_server.url, key_prefix=PREFIX)
+    async with running(api):
+        await eventually(lambda: redis.zcard(KEYS.pulse))
+        await redis.delete(KEYS.pulse)
+        await redis.set(KEYS.pulse, "not what it should be")
+        async with Monitor(redis_server.url) as monitor:
+
+            async def tried_again() -> bool:
+                tries = [one for one in await monitor.commands() if one.startswith("EVALSHA") and KEYS.pulse in one]
+                return len(tries) >= 2
+
+            await eventually(tried_again)
+        await redis.delete(KEYS.pulse)
+        await eventually(lambda: redis.zcard(KEYS.pulse))
+        assert api.log().count("no pulse") == 1

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from shared.embedded import RedisServer
-from tests.api.calls import client, join, running, try_status
+from tests.api.calls import client, join, running, status, try_status
 from tests.faults.conftest import CLOSED, KEYS, Client, logged, members, swept, ticket_of
 from tests.processes import Api, Worker, eventually
 
@@ -84,6 +84,8 @@ async def test_nobody_is_lost_while_every_ingress_is_away_and_later_the_silent_a
             tokens = [(await join(http, event))["waiting_token"] for _ in range(12)]
             everybody = [ticket_of(token) for token in tokens]
             await swept(redis, event)
+            # Heard just now, however long that took: what follows is longer than their life all the same.
+            await asyncio.gather(*(status(http, token) for token in tokens))
             api.kill()
             await asyncio.sleep(AWAY)
             assert await logged(redis, event) == await members(redis, event) == everybody

@@ -4,7 +4,7 @@ import pytest
 
 from shared.line import Join
 from shared.replies import JoinCode
-from tests.line.conftest import LIFE, Room
+from tests.line.conftest import LIFE, MakeRoom, Room
 
 LINE_TTL = 3600
 
@@ -69,6 +69,20 @@ async def test_an_event_that_was_unlinked_begins_anew(room: Room) -> None:
     assert again[0] > tickets[-1]
     assert await room.admit(*again) == again[:4]
     assert (await room.totals())["joined"] == 5
+
+
+async def test_an_event_that_ends_and_begins_anew_lets_in_no_more_than_one_that_goes_on(make_room: MakeRoom) -> None:
+    rate, burst = 0.05, 50
+    room = make_room(admit_rate=rate, admit_burst=burst)
+    began = room.clock.now
+    admitted: set[int] = set()
+    for _ in range(3):
+        tickets = await room.join(burst + 20)
+        for _ in range(3):
+            admitted.update(await room.admit(*tickets))
+        assert burst <= len(admitted) <= burst + rate * (room.clock.now - began) / 1_000_000
+        await room.leave(*tickets)
+        await seconds_until_unlinked(room)
 
 
 async def test_a_declared_event_that_nobody_has_joined_yet_is_kept_as_long_as_an_empty_one(room: Room) -> None:

@@ -1,6 +1,8 @@
 """Logs and error reports never hold a token."""
 
+import io
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -57,3 +59,30 @@ def test_what_is_logged_is_cut_down_too_also_inside_a_traceback(capsys: pytest.C
     assert "ValueError: bad: w~[redacted]" in written
     for token in TOKENS:
         assert token.rpartition("~")[2] not in written
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def fails(user_id: str) -> None:
+    raise ValueError(f"somebody with {len(user_id)} letters")
+
+
+@pytest.mark.usefixtures("_logs_as_they_were")
+def test_a_traceback_on_a_terminal_tells_where_and_not_with_which_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    telemetry.configure(Settings.model_validate({"token_secrets": ["a secret of this test"]}))
+    reading = [TOKENS[0], "hush-" * 2]
+    try:
+        fails(user_id=reading[1])
+    except ValueError:
+        structlog.get_logger("tests").exception("failed")
+        logging.getLogger("some.library").exception("failed as well")
+    written = terminal.getvalue()
+    assert written.count("ValueError: somebody with 10 letters") == 2
+    assert written.count("in fails") == 2
+    assert "hush-hush" not in written
+    assert TOKENS[0].rpartition("~")[2] not in written

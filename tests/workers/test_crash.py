@@ -72,6 +72,8 @@ async def test_what_it_was_to_do_is_asked_for_again_by_the_next_sweep(
             await eventually(half_done)
             killed.kill()
     assert await in_hand(redis)
+    # As above: a walk that is under way is left to who began it, for ten seconds.
+    await redis.hdel(keys.state, "walking")
 
     with Worker(server.url, heartbeat_ttl=LIFE):
 
