@@ -39,6 +39,7 @@ class State:
     swept: int | None = None
     grace: int = 0
     busy: int = 0
+    shut: int | None = None
     rotated: int | None = None
 
 
@@ -81,17 +82,23 @@ class Model:
     def _is_fresh(self, called: int | None) -> bool:
         return called is not None and self.now - FRESH < called <= self.now
 
+    @property
+    def rate_in_force(self) -> float:
+        return float(self.config.get("rate", self.rate))
+
+    @property
+    def capacity(self) -> float:
+        return max(float(self.config.get("burst", self.burst)), 4 * self.rate_in_force)
+
     def tokens(self) -> float:
         """Refills the bucket; what is in it."""
-        rate = float(self.config.get("rate", self.rate))
-        capacity = max(float(self.config.get("burst", self.burst)), 4 * rate)
         state = self.state
         if state.last is None:
             if self.newest is None:
-                return capacity
+                return self.capacity
             state.last, state.tokens, state.refilled = self.newest, 0.0, self.now
         state.refilled = min(state.refilled, self.now)
-        return min(capacity, state.tokens + rate * (self.now - state.refilled) / 1000)
+        return min(self.capacity, state.tokens + self.rate_in_force * (self.now - state.refilled) / 1000)
 
     def _keep(self, tokens: float) -> None:
         self.state.tokens, self.state.refilled = tokens, self.now
@@ -246,12 +253,14 @@ class Model:
     def reap(self, interrupted: int) -> tuple[int, bool]:
         """How many were expired, and whether the event was unlinked."""
         tokens, state, now = self.tokens(), self.state, self.now
+        state.shut = now if self.paused or self.rate_in_force == 0 else state.shut
+        long_open = state.shut is None or now - state.shut >= READY
         if not self.people and not self.passes:
             quiet = max((state.last or 0) // 1000, state.busy)
             if self.config and quiet == 0:
                 state.busy = now
                 return 0, False
-            if now - quiet >= (LINE_TTL if self.config else LIFE):
+            if tokens >= self.capacity and now - quiet >= (LINE_TTL if self.config else LIFE):
                 self.state, self.newest, self.keys_new, self.keys_old = State(), None, {}, {}
                 return 0, True
         else:
@@ -267,8 +276,8 @@ class Model:
         if state.grace <= now:
             self._open_door(tokens)
             for ticket, one in list(self.people.items()):
-                uncollected = one.called is not None and one.called <= now - LIFE and not self.paused and tokens >= 1
-                if one.heard <= now - LIFE or uncollected:
+                uncollected = one.called is not None and one.called <= now - LIFE
+                if one.heard <= now - LIFE or (uncollected and long_open and tokens >= 1):
                     del self.people[ticket]
                     expired += 1
         self.passes = {t: held for t, held in self.passes.items() if held.first > now - LIFE - self.pass_ttl}

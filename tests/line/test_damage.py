@@ -192,6 +192,21 @@ async def test_a_user_who_joined_anew_while_places_were_lost_gets_no_third_ticke
     assert await closed.waiting() == [first.ticket, second.ticket]
 
 
+async def test_heartbeats_that_are_on_their_way_are_not_taken_for_lost(closed: Room) -> None:
+    joined = (await closed.line.enqueue(closed.event, [Join(b"", b"")] * 3, True)).joined
+    await closed.repair()
+    assert not await closed.redis.exists(closed.keys.heartbeat)
+    await closed.line.confirm(closed.event, [one.ticket for one in joined], closed.now, note_activity=True)
+    await closed.repair()
+    await closed.join()
+    await closed.redis.delete(closed.keys.heartbeat)
+    # Missing at two looks in a row they are lost.
+    await closed.repair()
+    assert not await closed.redis.exists(closed.keys.heartbeat)
+    await closed.repair()
+    assert await closed.redis.zcard(closed.keys.heartbeat) == 4
+
+
 async def test_state_that_is_lost_is_no_damage(mixed: Mixed) -> None:
     room = mixed.room
     before = await content(room)

@@ -64,6 +64,14 @@ async def test_an_enter_before_the_call_tells_the_place(make_room: MakeRoom) -> 
     assert await room.redis.zscore(room.keys.heartbeat, tickets[6]) == room.now
 
 
+async def test_who_came_in_first_does_not_count_before_the_others_of_the_batch(make_room: MakeRoom) -> None:
+    room = make_room(admit_rate=1, admit_burst=4)
+    tickets = await room.join(10)
+    await room.poll(tickets[0])
+    answers = await room.enter(tickets[0], tickets[6], tickets[1], tickets[6])
+    assert [one.position for one in answers] == [0, 6, 0, 5]
+
+
 async def test_an_enter_by_someone_who_never_joined_is_gone(room: Room) -> None:
     (ticket,) = await room.join()
     assert [one.code for one in await room.enter(ticket + 1, 12)] == [EnterCode.GONE] * 2

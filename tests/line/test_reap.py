@@ -82,16 +82,19 @@ async def test_calls_do_not_depart_while_the_event_is_paused(slow: Room) -> None
     assert await slow.admit(*pollers) == pollers
 
 
-async def test_calls_do_not_depart_while_there_is_no_token(slow: Room) -> None:
-    pollers = await slow.join(4)
-    await slow.poll(*pollers)
-    assert await slow.admit(pollers[0]) == pollers[:1]
-    await slow.line.configure(slow.event, {"rate": "0", "burst": "0"})
-    assert await slow.sweep(2 * LIFE, *pollers[1:]) == 0
-    assert await slow.called() == pollers[1:]
-    await slow.line.configure(slow.event, {"rate": "1"})
-    slow.clock.advance(1)
-    assert await slow.admit(pollers[2]) == pollers[2:3]
+async def test_calls_do_not_depart_while_there_is_no_token(make_room: MakeRoom) -> None:
+    room = make_room(admit_rate=0.001, admit_burst=4)
+    tickets = await room.join(8)
+    await room.poll(tickets[0])
+    room.clock.advance(6)
+    await room.poll(tickets[0])
+    assert await room.called() == tickets
+    assert await room.admit(*tickets[:4]) == tickets[:4]
+    pollers = tickets[4:]
+    assert await room.sweep(2 * LIFE, *pollers) == 0
+    assert await room.called() == pollers
+    # The first token is there after 1,000 s, and whose call was long ago has lost it then.
+    assert await room.sweep(1000 - 2 * LIFE, *pollers) == 4
 
 
 async def test_a_visit_expires_256_people_at_most_and_says_that_there_is_more(closed: Room) -> None:
