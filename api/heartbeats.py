@@ -38,13 +38,14 @@ class Errands:
         self._repairs: dict[str, set[int]] = {}
 
     def hear(self, event_id: str, ticket: int) -> bool:
-        """Notes a heartbeat; False if no more can be held."""
+        """Notes a heartbeat; False if no more can be held, and it has to be told to Redis itself."""
         tickets = self._heartbeats.get(event_id)
         if tickets is None:
             tickets = self._heartbeats[event_id] = set()
         if ticket not in tickets:
             if self._held >= MAX_HEARTBEATS:
-                return False
+                # After an outage nobody is expired for a whole heartbeat life, heard or not.
+                return self._line.reachable is False
             self._held += 1
             tickets.add(ticket)
         return True

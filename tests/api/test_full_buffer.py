@@ -1,0 +1,25 @@
+"""Heartbeats that an ingress holds are bounded in number."""
+
+import pytest
+
+from api.clock import RedisClock
+from api.heartbeats import Errands
+from shared.jobs import Jobs
+from shared.settings import Settings
+from tests.conftest import MakeLine
+
+
+async def test_whom_it_cannot_hold_any_more_is_polled_exactly_unless_redis_is_away(
+    make_line: MakeLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.heartbeats.MAX_HEARTBEATS", 2)
+    line = make_line()
+    errands = Errands(line, Jobs(Settings()), RedisClock())
+    line.reachable = True
+    assert errands.hear("concert", 1)
+    assert errands.hear("play", 1)
+    assert not errands.hear("concert", 2)
+    assert errands.hear("concert", 1), "it is held already"
+    # Leases are honoured then, and nobody loses their place for what is not heard.
+    line.reachable = False
+    assert errands.hear("concert", 2)
