@@ -17,11 +17,14 @@ _FRONT_POLL_S = 2.0
 _UNKNOWN_POLL_S = 10.0
 """Seconds between polls while nobody is let in, so that nobody is late when it goes on."""
 
-_STATUS: dict[int, Literal["waiting", "ready", "admitted"]] = {
-    PollCode.WAITING: "waiting",
-    PollCode.READY: "ready",
-    PollCode.ADMITTED: "admitted",
+Status = Literal["waiting", "ready", "admitted"]
+
+_STATUS: dict[int, tuple[Status, bool]] = {
+    PollCode.WAITING: ("waiting", False),
+    PollCode.READY: ("ready", True),
+    PollCode.ADMITTED: ("admitted", False),
 }
+"""What a code is called, and whether the person may enter."""
 
 
 class Answers:
@@ -33,20 +36,16 @@ class Answers:
 
     def to_joins(self, event_id: str, joined: Sequence[Joined], standing: Standing) -> list[Response | None]:
         """For each the answer, None if its key is somebody else's."""
-        return [
-            json_response(
-                202,
-                JoinResponse(
-                    self._signer.waiting(event_id, ticket),
-                    position,
-                    "admitted" if code == JoinCode.ADMITTED else "waiting",
-                    self.poll_after_ms(eta(position, standing)),
-                ),
-            )
-            if code != JoinCode.KEY_REUSED
-            else None
-            for code, ticket, position in joined
-        ]
+        reused, admitted, sign = JoinCode.KEY_REUSED, JoinCode.ADMITTED, self._signer.waiting
+        answers: list[Response | None] = []
+        for code, ticket, position in joined:
+            if code == reused:
+                answers.append(None)
+                continue
+            status: Literal["admitted", "waiting"] = "admitted" if code == admitted else "waiting"
+            after = self.poll_after_ms(eta(position, standing))
+            answers.append(json_response(202, JoinResponse(sign(event_id, ticket), position, status, after)))
+        return answers
 
     def to_polls(
         self,
@@ -57,35 +56,35 @@ class Answers:
         last_known: Callable[[int], int],
     ) -> list[Response | None]:
         """For each the answer, None if the ticket is gone; in a damaged line `last_known` places them."""
+        gone, waiting, sign, now = PollCode.GONE, PollCode.WAITING, self._signer.waiting, standing.now
         answers: list[Response | None] = []
         for ticket, (code, position) in zip(tickets, polled, strict=True):
-            if code == PollCode.GONE:
+            if code == gone:
                 answers.append(None)
                 continue
             approximate = standing.damaged and code != PollCode.ADMITTED
             place = last_known(ticket) if approximate else position
-            seconds = eta(place, standing) if code == PollCode.WAITING else 0.0
-            after = self.poll_after_ms(seconds)
-            status = StatusResponse(
-                _STATUS[code],
-                self._signer.waiting(event_id, ticket, standing.now),
-                place,
-                _whole(seconds),
-                _waited(ticket, standing.now),
-                code == PollCode.READY,
-                after,
-                approximate,
+            seconds = eta(place, standing) if code == waiting else 0.0
+            status, ready = _STATUS[code]
+            answers.append(
+                self._standing(
+                    status, sign(event_id, ticket, now), place, seconds, now - ticket // 1000, ready, approximate
+                )
             )
-            answers.append(json_response(200, status, retry_after(-(-after // 1000))))
         return answers
 
     def from_memory(self, ticket: int, token: str, position: int, standing: Standing, now: int) -> Response:
         """The answer to a poll under a lease, whose token stays good; `now` in ms."""
-        seconds = eta(position, standing)
+        return self._standing("waiting", token, position, eta(position, standing), now - ticket // 1000, False, True)
+
+    def _standing(  # noqa: PLR0917 - once a poll, and by position it costs less
+        self, status: Status, token: str, position: int, seconds: float | None, waited: int, ready: bool, rough: bool
+    ) -> Response:
         after = self.poll_after_ms(seconds)
-        waited = _waited(ticket, now)
-        status = StatusResponse("waiting", token, position, _whole(seconds), waited, False, after, True)
-        return json_response(200, status, retry_after(-(-after // 1000)))
+        eta_sec = None if seconds is None else math.ceil(seconds)
+        waiting_time = waited // 1000 if waited > 0 else 0
+        answer = StatusResponse(status, token, position, eta_sec, waiting_time, ready, after, rough)
+        return json_response(200, answer, retry_after(-(-after // 1000)))
 
     def poll_after_ms(self, seconds: float | None) -> int:
         """When to come back: 2 s at the front, then a quarter of the ETA, with jitter so that crowds thin out."""
@@ -102,12 +101,3 @@ def eta(position: int, standing: Standing) -> float | None:
     if standing.paused or standing.damaged or (missing > 0 and standing.rate <= 0):
         return None
     return missing / standing.eta_rate if missing > 0 else 0.0
-
-
-def _whole(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(seconds)
-
-
-def _waited(ticket: int, now: int) -> int:
-    waited = now // 1000 - ticket // 1_000_000
-    return max(0, waited)

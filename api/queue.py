@@ -58,6 +58,9 @@ class Services:
     budget: Budget
 
 
+_HEARD = frozenset((JoinCode.NEW, JoinCode.IN_LINE))
+
+
 class Queue:
     """The handlers of /api/v1/queue."""
 
@@ -196,7 +199,7 @@ class Queue:
         waits_for_replicas = self._settings.min_replicas_ack > 0
         if not waits_for_replicas:
             answer(answers)
-        tickets = [j.ticket for j in batch.joined if j.code in (JoinCode.NEW, JoinCode.IN_LINE)]
+        tickets = [joined.ticket for joined in batch.joined if joined.code in _HEARD]
         self._positions.observe(event_id, standing)
         self._errands.change(event_id)
         if standing.damaged:

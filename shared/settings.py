@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     admit_rate: float = Field(50, ge=0, le=1_000_000, description="People let in per second, per event")
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
     max_batch: int = Field(256, ge=1, le=256, description="Requests in one script call")
-    max_pending: int = Field(2000, ge=1, description="Requests that may wait in one process")
+    max_pending: int = Field(8000, ge=1, description="Requests that may wait in one process")
     open_events: bool = Field(True, description="A first join creates an event; false: events must be declared")
     cors_origins: list[str] = Field(default_factory=list, description='Origins whose pages may call the api, or ["*"]')
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")

@@ -32,21 +32,24 @@ local function again(ticket)
   answer(2, int(issued), int(left))
 end
 
+local let_in = {}
 for i, ticket in ipairs(tickets) do
-  -- A ticket twice in one batch is admitted by the time its second turn comes.
-  if found[i] == 'admitted' or (found[i] and call('ZSCORE', ADMITTED, ticket)) then
+  local when = called_at[ticket]
+  if not when and found[i] and found[i] ~= 'admitted' then when = tonumber(call('ZSCORE', CALLED, ticket)) end
+  -- A ticket may be twice in one batch.
+  if found[i] == 'admitted' or let_in[ticket] then
     again(ticket)
   elseif not found[i] then
     answer(0, 0, 0)
   elseif paused then
     answer(4, position(ticket), 0)
-  elseif damaged or tokens < 1 or not call('ZSCORE', CALLED, ticket) then
+  elseif damaged or tokens < 1 or not when then
     answer(1, position(ticket), 0)
   else
-    local when = tonumber(call('ZSCORE', CALLED, ticket))
     local was_logged, who = depart(ticket)
     if was_logged then
       if when <= now and when > now - CALL_FRESH then fresh = fresh - 1 end
+      let_in[ticket], stale_calls = true, nil
       spend(1)
       call('ZADD', ADMITTED, int(now), ticket)
       call('HSET', PASSES, ticket, int(now) .. ' 0 ' .. who)

@@ -4,6 +4,9 @@
 -- Complexity O(log N) a ticket, and at most 64 people examined per call of open_door
 local fresh = call('ZCOUNT', CALLED, '(' .. int(now - CALL_FRESH), int(now))
 
+-- When those were called whom attend() found called, in ms; how many calls are stale, once somebody asked.
+local called_at, stale_calls = {}, nil
+
 local function in_log(ticket)
   local id = entry_id(ticket)
   return call('XRANGE', LOG, id, id)[1]
@@ -34,8 +37,10 @@ local function attend(tickets)
   for i, ticket in ipairs(tickets) do
     local place = call('ZRANK', LINE, ticket)
     if not place then
-      if call('ZSCORE', CALLED, ticket) then
+      local when = call('ZSCORE', CALLED, ticket)
+      if when then
         place = true
+        called_at[ticket] = tonumber(when)
       elseif call('ZSCORE', ADMITTED, ticket) then
         place = 'admitted'
       elseif in_log(ticket) then
@@ -91,9 +96,13 @@ end
 -- The place of someone in line or called, 0 in a damaged line.
 local function position(ticket, rank)
   if damaged then return 0 end
-  rank = rank or call('ZRANK', LINE, ticket)
-  if rank then return fresh + rank + 1 end
-  local when = tonumber(call('ZSCORE', CALLED, ticket))
+  local when = called_at[ticket]
+  if not when then
+    rank = rank or call('ZRANK', LINE, ticket)
+    if rank then return fresh + rank + 1 end
+    when = tonumber(call('ZSCORE', CALLED, ticket))
+  end
   if not when or when > now or when <= now - CALL_FRESH then return 1 end
-  return call('ZRANK', CALLED, ticket) - call('ZCOUNT', CALLED, '-inf', int(now - CALL_FRESH)) + 1
+  stale_calls = stale_calls or call('ZCOUNT', CALLED, '-inf', int(now - CALL_FRESH))
+  return call('ZRANK', CALLED, ticket) - stale_calls + 1
 end
