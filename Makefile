@@ -37,7 +37,7 @@ format: $(READY) ## Set the code in the project's style
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
 
-bench: $(READY) ## Compare with the original's ways and a no-op, half an hour; needs wrk and two cores
+bench: $(READY) ## Compare with the original's ways and a no-op (15 minutes; needs wrk and two cores)
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group bench
 	@$(BIN)/python -m tests.load $(ARGS)
 

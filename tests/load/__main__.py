@@ -1,9 +1,9 @@
-"""All benchmarks one after the other, half an hour: `make bench`.
+"""The benchmarks one after the other, a quarter of an hour: `make bench`.
 
     python -m tests.load [--only bench --only scale ...]
 
 Each can be run alone, with options of its own: python -m tests.load.bench --help. What they print is kept beside their
-JSON in tests/load/results.
+JSON in tests/load/results. Not among them: python -m tests.load.overload, what happens beyond the maximum.
 """
 
 import argparse
@@ -25,7 +25,6 @@ PARTS: Final = {
         *("--workload", "join", "--workload", "poll", "--workload", "lease"),
     ),
     "scale": ("tests.load.scale",),
-    "overload": ("tests.load.overload",),
 }
 
 
