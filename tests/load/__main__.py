@@ -19,6 +19,10 @@ from tests.load.stage import ROOT, StageError, check_tools
 
 PARTS: Final = {
     "bench": ("tests.load.bench",),
+    "crowd": (
+        *("tests.load.bench", "--connections", "512", "--seconds", "2", "--fill", "0", "--open-seconds", "0"),
+        *("--workload", "join"),
+    ),
     "uvicorn": (
         *("tests.load.bench", "--server", "uvicorn", "--rounds", "5", "--seconds", "2", "--fill", "0"),
         *("--open-seconds", "0", "--arm", "noop", "--arm", "noop_body", "--arm", "pipelined", "--arm", "daegi"),
