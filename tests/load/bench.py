@@ -29,7 +29,6 @@ from shared.embedded import LOCALHOST, RedisServerError, find_redis_server
 from tests.load import report
 from tests.load.crowd import BATCH, SECRET, crowd, on_line, sign
 from tests.load.openloop import offer
-from tests.load.plot import draw
 from tests.load.stage import SETTLE_SECONDS, Arm, Load, Play, StageError, check_tools, redis_on_load_core
 from tests.load.wire import Count, Relay
 
@@ -227,6 +226,16 @@ def about(options: Options) -> dict[str, Any]:
     }
 
 
+def picture(results: dict[str, Any], path: Path) -> str:
+    """Draws it, and says where it is."""
+    try:
+        from tests.load.plot import draw
+    except ModuleNotFoundError as error:
+        return f"no picture: {error.name} is missing, which `make bench` installs"
+    draw(results["summary"], f"Daegi, {results['about']['when']}, {results['about']['cpu']}", path)
+    return str(path)
+
+
 def say(text: str) -> None:
     """Progress, apart from the figures."""
     print(text, file=sys.stderr, flush=True)
@@ -293,9 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for doubt in report.doubts(results["summary"]):
         print(f"! {doubt}")
     print("\n" + report.markdown(results))
-    picture = options.output.with_suffix(".png")
-    draw(results["summary"], f"Daegi, {results['about']['when']}, {results['about']['cpu']}", picture)
-    print(f"\n{options.output}\n{picture}")
+    print(f"\n{options.output}\n{picture(results, options.output.with_suffix('.png'))}")
     return int(any(row["failed"] for arms in results["summary"].values() for row in arms.values()))
 
 
