@@ -32,6 +32,9 @@ from shared.tickets import Signer
 Handler = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger(__name__)
 
+_ORPHAN_SECONDS = 5
+"""A process without a parent has this long to end in good order."""
+
 _EVENT_PATH = "/api/v1/admin/events/"
 _COMMON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
@@ -205,16 +208,21 @@ def _tune_interpreter() -> None:
 
 
 def _outlive_no_parent() -> None:
-    """Ends this process in good order when the one that started it is gone: nobody would ever stop it otherwise."""
+    """Ends this process when the one that started it is gone: nobody would ever stop it otherwise."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        loop = asyncio.get_running_loop()
+    if parent is None:
+        return
+    loop = asyncio.get_running_loop()
 
-        def stop() -> None:
-            loop.remove_reader(parent.sentinel)
-            os.kill(os.getpid(), signal.SIGTERM)
+    def look() -> None:
+        if os.getppid() == parent.pid:
+            loop.call_later(1, look)
+            return
+        os.kill(os.getpid(), signal.SIGTERM)
+        # Granian never hears of a signal that came while it started.
+        loop.call_later(_ORPHAN_SECONDS, os.kill, os.getpid(), signal.SIGKILL)
 
-        loop.add_reader(parent.sentinel, stop)
+    loop.call_later(1, look)
 
 
 async def _farewell(pulse: Pulse) -> None:
