@@ -86,8 +86,7 @@ class PositionCache:
         # A lease ahead of now by more than clocks may differ is none.
         if cached is None or now is None or not lease - 1000 <= now < lease + self._lease_ms:
             return None
-        if not cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at:
-            self._fetch_soon(event_id, cached, now)
+        self._refetch(event_id, cached, now)
         index = cached.index
         if index is None:
             return None
@@ -105,8 +104,7 @@ class PositionCache:
         cached, now = self._events.get(event_id), self._clock.now()
         if cached is None or now is None:
             return 0
-        if not cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at:
-            self._fetch_soon(event_id, cached, now)
+        self._refetch(event_id, cached, now)
         if cached.index is None or now - cached.index.standing.now > OUTAGE_MS:
             return 0
         return interpolate(cached.index, ticket)
@@ -117,13 +115,14 @@ class PositionCache:
             fetch.cancel()
         await asyncio.gather(*self._fetches, return_exceptions=True)
 
-    def _fetch_soon(self, event_id: str, cached: _Cached, now: int) -> None:
+    def _refetch(self, event_id: str, cached: _Cached, now: int) -> None:
+        if cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at or self._line.reachable is False:
+            return
         # A short line needs its index only to bridge an outage.
         cached.fetch_at = now + (_REFETCH_MS if cached.waiting > EXACT_ZONE else _REFETCH_SMALL_MS)
-        if self._line.reachable is not False:
-            task = asyncio.create_task(self._fetch(event_id, cached))
-            self._fetches.add(task)
-            task.add_done_callback(self._fetches.discard)
+        task = asyncio.create_task(self._fetch(event_id, cached))
+        self._fetches.add(task)
+        task.add_done_callback(self._fetches.discard)
 
     async def _fetch(self, event_id: str, cached: _Cached) -> None:
         try:

@@ -40,6 +40,9 @@ from shared.tickets import Signer
 
 _log = structlog.get_logger(__name__)
 
+_HEARD = frozenset((JoinCode.NEW, JoinCode.IN_LINE))
+"""Whose heartbeat a join writes: the others are in no line."""
+
 _MAX_ENTERS = 100
 """Enters in one script call."""
 
@@ -56,9 +59,6 @@ class Services:
     errands: Errands
     positions: PositionCache
     budget: Budget
-
-
-_HEARD = frozenset((JoinCode.NEW, JoinCode.IN_LINE))
 
 
 class Queue:

@@ -315,7 +315,8 @@ class Line:
         return await self._run(name, keys, self._now(), *self._settings, *args, acks=self._acks if acknowledged else 0)
 
     async def _run(self, name: str, keys: EventKeys | tuple[str, ...], *args: _Value, acks: int = 0) -> Any:
-        while True:
+        # The third try is for Redis 6.2, which first has to refuse the flags.
+        for last in (False, False, True):
             flagged = self._flagged
             script = load_script(name, flagged=flagged)
             call = ("EVALSHA", script.sha, len(keys), *keys, *args)
@@ -328,7 +329,10 @@ class Line:
                 return reply
             except NoScriptError:
                 # Redis restarted, or never had it: nothing was executed, so sending it again is safe.
+                if last:
+                    raise
                 await self._load(script, flagged=flagged)
+        raise AssertionError("unreachable")
 
     async def _load(self, script: Script, *, flagged: bool) -> None:
         try:

@@ -139,7 +139,7 @@ class Original:
         keys = [f"stream:event:{{{join.event_id}}}"]
         if key is not None:
             keys.append(f"dedupe:{{{join.event_id}}}:{key}")
-        done: int = await self._redis.evalsha(self._sha, len(keys), *keys, token, join.user_id)  # type: ignore[misc]
+        done: int = await self._redis.evalsha(self._sha, len(keys), *keys, token, join.user_id)  # type: ignore[misc] # redis-py
         return done
 
     async def _write_in_turn(self, join: Join, token: str) -> int:
