@@ -17,12 +17,14 @@ async def test_scripts_that_are_always_lost_again_are_given_up(line: Line, redis
         while not lost.is_set():
             await redis.script_flush()
 
+    async def poll() -> None:
+        while True:
+            await line.poll(event, [1])
+
     losing = [asyncio.create_task(lose()) for _ in range(4)]
     try:
         with pytest.raises(NoScriptError):
-            async with asyncio.timeout(30):
-                while True:
-                    await line.poll(event, [1])
+            await asyncio.wait_for(poll(), 10)
     finally:
         lost.set()
         await asyncio.gather(*losing)
