@@ -1,0 +1,112 @@
+"""One redis-server of a cluster."""
+
+import random
+from typing import Any, NamedTuple, Self
+
+from redis import Redis
+
+from shared.embedded import LOCALHOST, RedisServer, RedisServerError, is_free
+
+BUS = 10_000
+"""The nodes talk to each other on the port this far above their own."""
+
+PORTS = range(22_000, 22_700)
+"""Their buses are above what shared.embedded gives away and below the system's range for outgoing connections: nobody
+takes the bus of a node that a test has killed."""
+
+
+class View(NamedTuple):
+    """What one node thinks of another."""
+
+    port: int
+    flags: frozenset[str]
+    master: str
+    epoch: int
+    slots: tuple[range, ...]
+
+
+class Node(RedisServer):
+    """One redis-server of a cluster, with a client for looking and for damage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.id = ""
+        self.running = self.paused = False
+        self._client: Redis | None = None
+
+    @property
+    def client(self) -> Redis:
+        """Talks to this node alone: it follows no redirection."""
+        if self._client is None:
+            self._client = Redis(LOCALHOST, self.port, decode_responses=True, socket_timeout=5)
+        return self._client
+
+    @property
+    def awake(self) -> bool:
+        """Whether it can answer."""
+        return self.running and not self.paused
+
+    def launch(self, *options: str) -> Self:
+        """Starts it on a port whose bus is free too."""
+        for last in (False, False, False, True):
+            ports = random.SystemRandom().sample(PORTS, len(PORTS))
+            port = next(port for port in ports if is_free(port) and is_free(port + BUS))
+            try:
+                self.start(port, None, "--cluster-enabled", "yes", *options)
+                break
+            except RedisServerError:
+                # Somebody else was given the port at the same time.
+                if last:
+                    raise
+        self.running = True
+        self.id = str(self.client.execute_command("CLUSTER", "MYID"))
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL. Without an append-only file its data are gone."""
+        self.running = self.paused = False
+        super().kill()
+
+    def restart(self) -> None:
+        """Starts it again with what it knew of the cluster."""
+        super().restart()
+        self.running, self.paused = True, False
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.paused = True
+        super().pause()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        super().resume()
+        self.paused = False
+
+    def close(self) -> None:
+        """Ends it and closes the client."""
+        self.running = False
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        super().close()
+
+    def views(self) -> dict[str, View]:
+        """The cluster as this node sees it, by id."""
+        found = {}
+        for line in str(self.client.execute_command("CLUSTER", "NODES")).splitlines():
+            node, address, flags, master, _, _, epoch, _, *slots = line.split()
+            # A slot that is moving is shown in brackets.
+            ends = [one.split("-") for one in slots if not one.startswith("[")]
+            ranges = tuple(range(int(one[0]), int(one[-1]) + 1) for one in ends)
+            port = int(address.partition("@")[0].rpartition(":")[2])
+            found[node] = View(port, frozenset(flags.split(",")), master, int(epoch), ranges)
+        return found
+
+    def serves(self) -> bool:
+        """Whether it finds the cluster, and itself in it, in order."""
+        return "cluster_state:ok" in str(self.client.execute_command("CLUSTER", "INFO"))
+
+    def in_sync(self) -> list[int]:
+        """The ports of the replicas that follow it."""
+        told: dict[str, Any] = self.client.info("replication")  # type: ignore[assignment] # redis-py
+        return sorted(one["port"] for one in told.values() if isinstance(one, dict) and one["state"] == "online")
