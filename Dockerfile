@@ -16,6 +16,7 @@ FROM python:3.11-slim
 ENV PATH=/app/.venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    DAEGI_ENVIRONMENT=production \
     DAEGI_HOST=0.0.0.0 \
     DAEGI_PORT=8000
 WORKDIR /app

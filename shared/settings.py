@@ -13,6 +13,12 @@ from sentry_sdk.utils import BadDsn, Dsn
 
 DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
 
+_MIN_SECRET = 32
+_TOO_WEAK = (
+    f"in production each has to be your own and have {_MIN_SECRET} characters or more; "
+    'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+)
+
 
 class Settings(BaseSettings):
     """The settings of one process, frozen. Lists are JSON; times are in seconds unless the name says otherwise."""
@@ -21,6 +27,9 @@ class Settings(BaseSettings):
         env_prefix="DAEGI_", frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True
     )
 
+    environment: Literal["development", "production"] = Field(
+        "development", description="In production a default or short secret keeps a process from starting"
+    )
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis with the lines: redis:// or rediss://")
     jobs_redis_url: str | None = Field(None, description="Redis with the job queue; by default the one with the lines")
     redis_ca_file: str | None = Field(None, description="CA certificate for rediss://")
@@ -91,10 +100,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not all(secret.get_secret_value() for secret in self.token_secrets):
-            raise ValueError("DAEGI_TOKEN_SECRETS holds an empty secret")
-        if not all(key.get_secret_value() for key in self.admin_keys):
-            raise ValueError("DAEGI_ADMIN_KEYS holds an empty key")
+        problems = []
+        for name, secrets in (("DAEGI_TOKEN_SECRETS", self.token_secrets), ("DAEGI_ADMIN_KEYS", self.admin_keys)):
+            values = [secret.get_secret_value() for secret in secrets]
+            if not all(values):
+                problems.append(f"{name}: one of them is empty")
+            elif self.environment == "production" and not all(map(_is_strong, values)):
+                problems.append(f"{name}: {_TOO_WEAK}")
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @cached_property
@@ -119,6 +133,10 @@ class Settings(BaseSettings):
         if self.pass_ttl > self.heartbeat_ttl:
             found.append("DAEGI_PASS_TTL is cut to DAEGI_HEARTBEAT_TTL")
         return found
+
+
+def _is_strong(secret: str) -> bool:
+    return len(secret) >= _MIN_SECRET and secret != DEVELOPMENT_SECRET
 
 
 class SettingsError(Exception):

@@ -119,6 +119,9 @@ class TestCompose:
         assert check[1:] == ["arq", "--check", "workers.main.WorkerSettings"]
         assert re.search(r"\bWorkerSettings\b", read("workers/main.py"))
 
+    def test_starts_with_strong_secrets_only(self, compose: dict[str, Any]) -> None:
+        assert compose["services"]["api"]["environment"]["DAEGI_ENVIRONMENT"] == "production"
+
     def test_hands_on_settings_that_exist(self, compose: dict[str, Any]) -> None:
         from shared.settings import Settings
 
@@ -176,6 +179,9 @@ class TestDockerfile:
         assert all((ROOT / name).exists() for name in copied)
         packages = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["packages"]
         assert {name.split(".")[0] for name in packages} <= copied
+
+    def test_starts_with_strong_secrets_only(self, stages: list[list[tuple[str, str]]]) -> None:
+        assert "DAEGI_ENVIRONMENT=production" in dict(stages[-1])["ENV"].split()
 
     def test_says_how_it_is(self, stages: list[list[tuple[str, str]]]) -> None:
         final = dict(stages[-1])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.embedded import LOCALHOST
-from tests.processes import free_port
+from tests.processes import SECRET, free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,10 +42,11 @@ def test_help_says_what_it_is_and_where_its_settings_come_from() -> None:
         ("TOKEN_SECRETS", "no brackets"),
         ("REDIS_URL", "localhost:6379"),
         ("SENTRY_DSN", "nonsense"),
+        ("ADMIN_KEYS", '["short"]'),
     ],
 )
 def test_a_wrong_setting_ends_it_with_one_line_that_names_it(name: str, value: str) -> None:
-    ended = run(**{name: value})
+    ended = run(**{"ENVIRONMENT": "production", "TOKEN_SECRETS": f'["{SECRET}"]', name: value})
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr.startswith(f"DAEGI_{name}: ")

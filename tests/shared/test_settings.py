@@ -1,5 +1,7 @@
 """Settings: a wrong one is told in one line that names the variable and never shows a secret."""
 
+import secrets
+
 import pytest
 
 from shared.settings import DEVELOPMENT_SECRET, Settings, SettingsError, load_settings
@@ -38,6 +40,7 @@ WRONG = [
     ("DAEGI_OPEN_EVENTS", "perhaps"),
     ("DAEGI_LOG_LEVEL", "loud"),
     ("DAEGI_SENTRY_DSN", "not a dsn"),
+    ("DAEGI_ENVIRONMENT", "staging"),
 ]
 
 
@@ -111,3 +114,34 @@ def test_an_empty_jobs_url_means_the_redis_with_the_lines(monkeypatch: pytest.Mo
 def test_settings_for_tests_say_so(settings: dict[str, object], warned: list[str]) -> None:
     warnings = Settings.model_validate({"token_secrets": ["a secret"], **settings}).warnings()
     assert [warning.split()[0] for warning in warnings] == warned
+
+
+LONG = "0123456789abcdefghijklmnopqrstuv"
+
+
+@pytest.mark.parametrize("keys", [None, f'["{LONG}", "{LONG[:31]}"]'])
+@pytest.mark.parametrize("token_secrets", [None, f'["{LONG}", "{DEVELOPMENT_SECRET}"]', f'["{LONG[:31]}"]'])
+def test_production_does_not_start_with_a_secret_that_is_known_or_short(
+    monkeypatch: pytest.MonkeyPatch, token_secrets: str | None, keys: str | None
+) -> None:
+    given = {"DAEGI_TOKEN_SECRETS": token_secrets, "DAEGI_ADMIN_KEYS": keys}
+    for name, value in given.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    load_settings()
+    monkeypatch.setenv("DAEGI_ENVIRONMENT", "production")
+    with pytest.raises(SettingsError) as failure:
+        load_settings()
+    lines = str(failure.value).splitlines()
+    named = ["DAEGI_TOKEN_SECRETS", "DAEGI_ADMIN_KEYS"] if keys else ["DAEGI_TOKEN_SECRETS"]
+    assert [line.partition(":")[0] for line in lines] == named
+    assert all('python -c "import secrets; print(secrets.token_urlsafe(32))"' in line for line in lines)
+    assert LONG[:31] not in str(failure.value)
+
+
+@pytest.mark.parametrize("keys", ["[]", f'["{LONG}"]'])
+def test_production_starts_with_secrets_made_as_it_says(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    monkeypatch.setenv("DAEGI_ENVIRONMENT", "production")
+    monkeypatch.setenv("DAEGI_TOKEN_SECRETS", f'["{secrets.token_urlsafe(32)}", "{LONG}"]')
+    monkeypatch.setenv("DAEGI_ADMIN_KEYS", keys)
+    assert load_settings().warnings() == []
