@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -207,9 +208,10 @@ class Relay:
     With `record`, `trips` holds what was sent in each round trip: all that went before the server's next answer.
     A request with the bytes of `holding` in it is kept from the server while they are set (`kept` counts them), one
     with those of `trap` goes through and sets `held`: the server does it and nobody learns of it.
+    With `tls` it speaks TLS to those who connect; the server behind it does not know.
     """
 
-    def __init__(self, target: int, *, record: bool = False) -> None:
+    def __init__(self, target: int, *, record: bool = False, tls: ssl.SSLContext | None = None) -> None:
         self.held = False
         self.holding = self.trap = b""
         self.kept = 0
@@ -219,13 +221,14 @@ class Relay:
         self.port = 0
         self.trips: list[bytearray] = []
         self._record = record
+        self._tls = tls
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, LOCALHOST, 0)
+        self._server = await asyncio.start_server(self._serve, LOCALHOST, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -240,7 +243,7 @@ class Relay:
     @property
     def url(self) -> str:
         """A Redis URL through it."""
-        return f"redis://{LOCALHOST}:{self.port}/0"
+        return f"redis{'s' if self._tls else ''}://{LOCALHOST}:{self.port}/0"
 
     def cut(self) -> None:
         """Breaks every connection, answers under way included."""
