@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -32,7 +33,7 @@ def tls_of(authority: trustme.CA) -> ssl.SSLContext:
 async def test_people_and_workers_are_served_over_tls(
     ca: trustme.CA, tmp_path: Path, redis_server: RedisServer, redis: Redis, event: str
 ) -> None:
-    settings = {"redis_ca_file": str(tmp_path / "ca.pem"), "heartbeat_ttl": 30, "ready_ttl": 9}
+    settings: dict[str, Any] = {"redis_ca_file": str(tmp_path / "ca.pem"), "heartbeat_ttl": 30, "ready_ttl": 9}
     async with Relay(redis_server.port, tls=tls_of(ca)) as relay, running(Api(relay.url, **settings)) as http:
         token = (await join(http, event))["waiting_token"]
         assert (await status(http, token))["position"] == 1
