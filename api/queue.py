@@ -14,6 +14,7 @@ from api.batching import Answer, Batcher, Budget
 from api.clock import RedisClock
 from api.heartbeats import Errands
 from api.http import HttpError, Request, Response, decode, invalid, is_text, json_response, rfc3339
+from api.join_limit import JoinLimit
 from api.position_cache import PositionCache
 from api.pulse import Pulse
 from api.schemas import (
@@ -71,6 +72,8 @@ class Queue:
         self._budget = services.budget
         header = settings.trusted_user_header
         self._user_header = header.lower().encode("latin-1") if header else None
+        per_minute, address_header = settings.joins_per_minute, settings.trusted_address_header
+        self._limit = JoinLimit(per_minute, address_header) if per_minute else None
         self._answers = Answers(services.signer, settings)
         size = settings.max_batch
         self._joins: Batcher[Join, Response | None] = Batcher(self._flush_joins, self._budget, max_batch=size)
@@ -90,6 +93,8 @@ class Queue:
 
     async def join(self, request: Request) -> Response:
         """POST /api/v1/queue/join"""
+        if self._limit is not None:
+            self._limit.take(request.scope)
         headers = request.headers()
         ask = decode(self._decode_join, await request.body(headers))
         event_id = ask.event_id

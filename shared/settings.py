@@ -58,6 +58,17 @@ class Settings(BaseSettings):
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
     max_batch: int = Field(256, ge=1, le=256, description="Requests in one script call")
     max_pending: int = Field(8000, ge=1, description="Requests that may wait in one process")
+    joins_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Joins a minute from one address (an IPv6 /64), in each process; 0 is any number",
+    )
+    trusted_address_header: str | None = Field(
+        None,
+        description="Header in which your proxy names the client's address (of a list the last counts); "
+        "without one joins are counted by the connection's peer, which behind a proxy is everybody",
+    )
     open_events: bool = Field(True, description="A first join creates an event; false: events must be declared")
     cors_origins: list[str] = Field(default_factory=list, description='Origins whose pages may call the api, or ["*"]')
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
