@@ -45,7 +45,7 @@ class Errands:
         if ticket not in tickets:
             if self._held >= MAX_HEARTBEATS:
                 # After an outage nobody is expired for a whole heartbeat life, heard or not.
-                return self._line.reachable is False
+                return self._line.is_away(event_id)
             self._held += 1
             tickets.add(ticket)
         return True
@@ -125,4 +125,11 @@ class Errands:
         active, self._active = self._active, set()
         due = [event_id for event_id in active if self.note(event_id, now)]
         self._noted = {event: at for event, at in self._noted.items() if 0 <= now - at < _ACTIVITY_MS}
-        self.events = await self._line.note_activity(due, now)
+        try:
+            self.events = await self._line.note_activity(due, now)
+        except DaegiError:
+            # Nobody sweeps an event that is not listed.
+            self._active.update(due)
+            for event_id in due:
+                self._noted.pop(event_id, None)
+            raise

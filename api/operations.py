@@ -20,5 +20,5 @@ class Operations:
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: 503 until Redis has answered once, and while draining."""
         status = "draining" if self.draining else "ok" if self._pulse.ready else "starting"
-        redis = "up" if self._line.reachable else "away"
+        redis = "up" if self._pulse.ready and not self._line.is_away() else "away"
         return json_response(200 if status == "ok" else 503, {"status": status, "redis": redis})

@@ -92,7 +92,7 @@ class PositionCache:
             return None
         standing, late = index.standing, now - lease > self._lease_ms / 2
         age = now - standing.now
-        if self._line.reachable is False:
+        if self._line.is_away(event_id):
             return (interpolate(index, ticket), standing, now, late) if age <= OUTAGE_MS else None
         if age > FRESH_MS or standing.damaged or not index.tickets or ticket > index.tickets[-1]:
             return None
@@ -116,7 +116,7 @@ class PositionCache:
         await asyncio.gather(*self._fetches, return_exceptions=True)
 
     def _refetch(self, event_id: str, cached: _Cached, now: int) -> None:
-        if cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at or self._line.reachable is False:
+        if cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at or self._line.is_away(event_id):
             return
         # A short line needs its index only to bridge an outage.
         cached.fetch_at = now + (_REFETCH_MS if cached.waiting > EXACT_ZONE else _REFETCH_SMALL_MS)

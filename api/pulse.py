@@ -74,7 +74,7 @@ class Pulse:
 
     async def goodbye(self) -> None:
         """Takes the pulse back."""
-        if self.ready and self._line.reachable:
+        if self.ready and not self._line.is_away():
             await self._line.goodbye(self._name)
 
     async def _beat(self) -> None:

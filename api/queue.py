@@ -10,8 +10,9 @@ import msgspec
 import structlog
 
 from api.answers import Answers, eta
-from api.batching import Answer, Batcher, Budget
+from api.batching import Answer, Batcher
 from api.clock import RedisClock
+from api.gate import Gate
 from api.heartbeats import Errands
 from api.http import HttpError, Request, Response, decode, invalid, is_text, json_response, rfc3339
 from api.join_limit import JoinLimit
@@ -59,7 +60,7 @@ class Services:
     pulse: Pulse
     errands: Errands
     positions: PositionCache
-    budget: Budget
+    gate: Gate
 
 
 class Queue:
@@ -69,25 +70,26 @@ class Queue:
         self._settings = settings = services.settings
         self._line, self._signer, self._clock = services.line, services.signer, services.clock
         self._pulse, self._errands, self._positions = services.pulse, services.errands, services.positions
-        self._budget = services.budget
+        self._gate = services.gate
         header = settings.trusted_user_header
         self._user_header = header.lower().encode("latin-1") if header else None
         per_minute, address_header = settings.joins_per_minute, settings.trusted_address_header
         self._limit = JoinLimit(per_minute, address_header) if per_minute else None
         self._answers = Answers(services.signer, settings)
         size = settings.max_batch
-        self._joins: Batcher[Join, Response | None] = Batcher(self._flush_joins, self._budget, max_batch=size)
-        self._polls: Batcher[int, Response | None] = Batcher(self._flush_polls, self._budget, max_batch=size)
+        self._joins: Batcher[Join, Response | None] = Batcher(self._flush_joins, self._gate, max_batch=size)
+        self._polls: Batcher[int, Response | None] = Batcher(self._flush_polls, self._gate, max_batch=size)
         # One costs Redis as much as six joins (36 us, measured): a batch of joins' size would block it for 9 ms.
         few = min(size, _MAX_ENTERS)
-        self._enters: Batcher[int, tuple[Entered, Standing]] = Batcher(self._flush_enters, self._budget, max_batch=few)
-        self._leaves: Batcher[int, None] = Batcher(self._flush_leaves, self._budget, max_batch=size)
+        self._enters: Batcher[int, tuple[Entered, Standing]] = Batcher(self._flush_enters, self._gate, max_batch=few)
+        self._leaves: Batcher[int, None] = Batcher(self._flush_leaves, self._gate, max_batch=size)
         self._decode_join = msgspec.json.Decoder(JoinRequest).decode
         self._decode_enter = msgspec.json.Decoder(EnterRequest).decode
         self._decode_redeem = msgspec.json.Decoder(RedeemRequest).decode
 
     async def drain(self) -> None:
-        """Waits for every batch in flight, round trip 2 included."""
+        """Answers who is held back and waits for every batch in flight, round trip 2 included."""
+        self._gate.drain()
         for batcher in (self._joins, self._polls, self._enters, self._leaves):
             await batcher.drain()
 
@@ -174,7 +176,7 @@ class Queue:
         if not ask.reservation_token:
             raise InvalidTokenError("reservation_token is missing")
         token = self._signer.verify_reservation(ask.reservation_token)
-        with self._budget.hold(), self._watched():
+        with self._gate.alone(), self._watched(token.event_id):
             redeemed = await self._line.redeem(token.event_id, token.ticket, token.issued)
         if redeemed.code == RedeemCode.ALREADY_REDEEMED:
             raise _already_redeemed()
@@ -190,7 +192,7 @@ class Queue:
 
     async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[Response | None]") -> None:
         full = self._errands.events >= self._settings.max_events
-        with self._watched():
+        with self._watched(event_id):
             try:
                 batch = await self._line.enqueue(event_id, joins, self._settings.open_events and not full)
             except EventNotFoundError:
@@ -210,10 +212,9 @@ class Queue:
         if standing.damaged:
             self._errands.repair(event_id)
         try:
-            with self._watched():
-                events = await self._line.confirm(
-                    event_id, tickets, standing.now, note_activity=self._errands.note(event_id, standing.now)
-                )
+            with self._watched(event_id):
+                note = self._line.notes_activity and self._errands.note(event_id, standing.now)
+                events = await self._line.confirm(event_id, tickets, standing.now, note_activity=note)
             self._errands.events = self._errands.events if events is None else events
         except DaegiError as error:
             _log.warning(
@@ -226,7 +227,7 @@ class Queue:
             answer(answers)
 
     async def _flush_polls(self, event_id: str, tickets: list[int], answer: "Answer[Response | None]") -> None:
-        with self._watched():
+        with self._watched(event_id):
             standing, polled = await self._line.poll(event_id, tickets, grace=self._pulse.grace)
         last_known = partial(self._positions.last_known, event_id)
         answer(self._answers.to_polls(event_id, tickets, polled, standing, last_known))
@@ -235,13 +236,13 @@ class Queue:
     async def _flush_enters(
         self, event_id: str, tickets: list[int], answer: "Answer[tuple[Entered, Standing]]"
     ) -> None:
-        with self._watched():
+        with self._watched(event_id):
             standing, entered = await self._line.enter(event_id, tickets, grace=self._pulse.grace)
         answer([(one, standing) for one in entered])
         self._learn(event_id, standing, any(one.code != EnterCode.GONE for one in entered))
 
     async def _flush_leaves(self, event_id: str, tickets: list[int], answer: "Answer[None]") -> None:
-        with self._watched():
+        with self._watched(event_id):
             left = await self._line.leave(event_id, tickets)
         answer([None] * len(tickets))
         if left:
@@ -258,9 +259,9 @@ class Queue:
             self._errands.repair(event_id)
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Refuses at once while Redis is away, and has the pulse find out when it seems to have gone."""
-        if self._line.reachable is False:
+    def _watched(self, event_id: str) -> Iterator[None]:
+        """Refuses at once while the event's Redis is away, and has the pulse find out when it seems to have gone."""
+        if self._line.is_away(event_id):
             raise UnavailableError
         try:
             yield

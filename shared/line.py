@@ -1,21 +1,17 @@
-"""The line: every change of state, one typed method per Lua step, over one Redis client."""
+"""The line: every change of state, one typed method per Lua step, on one Redis or a cluster."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
 
 from shared import replies
-from shared.errors import DaegiError, EventNotFoundError, LogLostError, UnavailableError, UnknownVersionError
-from shared.keys import EventKeys, Keys
-from shared.redis_client import MAX_CONNECTIONS, is_disconnect, is_full, is_refusal
+from shared.errors import EventNotFoundError, LogLostError
+from shared.keys import Keys
+from shared.node import Command, Value, check_acks, wait
+from shared.redis_client import RedisClient
 from shared.replies import Standing
-from shared.scripts import Script, load_script
 from shared.settings import Settings
 
 CHUNK = 500
@@ -27,12 +23,6 @@ PULSE_FRESH_MS = 3000
 INDEX_FRESH_MS = 1000
 MILESTONES = 512
 """In a line of a million twice as many kept Redis for 6 to 9 ms (measured, on a busy machine)."""
-
-_WAIT_MS = 500
-
-_READS = frozenset({"GET", "HGET", "HSCAN", "XRANGE", "ZCARD", "ZRANGE"})
-
-_Value = str | bytes | int
 
 
 class Join(msgspec.Struct, frozen=True, gc=False):
@@ -51,19 +41,14 @@ class Enqueued(NamedTuple):
 
 
 class Line:
-    """Joins, polls, enters, leaves and the workers' upkeep of every event on one Redis.
+    """Joins, polls, enters, leaves and the workers' upkeep of every event.
 
-    `reachable` is what the last call found: None before the first. Raises UnavailableError when Redis is away or
-    refuses, UnknownVersionError for a state written by another version of Daegi. `clock` (us) is for tests that
-    move time.
+    Raises UnavailableError when Redis is away or refuses, UnknownVersionError for a state written by another version
+    of Daegi. `clock` (us) is for tests that move time.
     """
 
-    def __init__(self, redis: Redis, settings: Settings, clock: Callable[[], int] | None = None) -> None:
-        self.reachable: bool | None = None
+    def __init__(self, redis: RedisClient, settings: Settings, clock: Callable[[], int] | None = None) -> None:
         self._redis = redis
-        # Not the pool: who waits there cannot be told meanwhile that Redis is away.
-        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
-        self._flagged = True
         self._clock = clock
         self._acks = settings.min_replicas_ack
         self.keys = Keys(settings.key_prefix)
@@ -85,6 +70,15 @@ class Line:
             ),
         )
 
+    @property
+    def notes_activity(self) -> bool:
+        """Whether `confirm` can note activity in passing: in a cluster the list of events is on another node."""
+        return not self._redis.clustered
+
+    def is_away(self, event_id: str | None = None) -> bool:
+        """Whether the Redis of this event, or without one the Redis of the pulse, did not answer the last call."""
+        return self._redis.is_away(self.keys.pulse if event_id is None else self._event_keys(event_id).stream)
+
     # What people ask for
 
     async def enqueue(self, event_id: str, joins: Sequence[Join], may_create: bool) -> Enqueued:
@@ -104,21 +98,22 @@ class Line:
         Returns how many events there are, if activity was noted.
         """
         keys = self._event_keys(event_id)
-        commands: list[tuple[_Value, ...]] = []
+        commands: list[Command] = []
         if tickets:
             heard = [now] * (2 * len(tickets))
             heard[1::2] = tickets
             commands.append(("ZADD", keys.heartbeat, "GT", *heard))
-        if self._acks:
-            commands.append(("WAIT", self._acks, _WAIT_MS))
+            if self._acks:
+                commands.append(wait(self._acks))
         if note_activity:
             commands += [("ZADD", self.keys.events, "GT", now, event_id), ("ZCARD", self.keys.events)]
         if not commands:
             return None
         # A batch mostly has its heartbeats alone to write.
-        results = await self._pipeline(commands) if len(commands) > 1 else [await self._command(*commands[0])]
-        if self._acks:
-            _check_acks(results[1 if tickets else 0], self._acks)
+        redis = self._redis
+        results = await redis.pipeline(commands) if len(commands) > 1 else [await redis.command(*commands[0])]
+        if tickets and self._acks:
+            check_acks(results[1], self._acks)
         return int(results[-1]) if note_activity else None
 
     async def poll(
@@ -153,7 +148,7 @@ class Line:
 
     async def index(self, event_id: str) -> replies.Index | None:
         """The published position index, if there is one."""
-        blob = await self._command("GET", self._event_keys(event_id).position_index)
+        blob = await self._redis.command("GET", self._event_keys(event_id).position_index)
         return replies.Index.parse(blob) if blob else None
 
     # What operators ask for
@@ -189,57 +184,59 @@ class Line:
 
     async def note_activity(self, event_ids: Sequence[str], now: int) -> int:
         """Lists these events as active at `now` (ms); returns how many events there are."""
-        commands: list[tuple[_Value, ...]] = [("ZCARD", self.keys.events)]
+        commands: list[Command] = [("ZCARD", self.keys.events)]
         if event_ids:
             active = (value for event_id in event_ids for value in (now, event_id))
             commands.insert(0, ("ZADD", self.keys.events, "GT", *active))
-        return int((await self._pipeline(commands))[-1])
+        return int((await self._redis.pipeline(commands))[-1])
 
     async def events(self, start: int, count: int) -> list[tuple[str, int]]:
         """A piece of the list of events, the longest quiet first, with their last activity in ms."""
         if count < 1:
             return []
-        found = await self._command("ZRANGE", self.keys.events, start, start + count - 1, "WITHSCORES")
+        found = await self._redis.command("ZRANGE", self.keys.events, start, start + count - 1, "WITHSCORES")
         return [(found[i].decode(), int(float(found[i + 1]))) for i in range(0, len(found), 2)]
 
     async def count_events(self) -> int:
         """How many events there are."""
-        return int(await self._command("ZCARD", self.keys.events))
+        return int(await self._redis.command("ZCARD", self.keys.events))
 
     async def forget(self, event_id: str, activity: int) -> bool:
         """Takes an event off the list if its last activity (ms) is still the one given."""
-        return bool(await self._run("forget", (self.keys.events,), event_id, activity))
+        return bool(await self._redis.script("forget", (self.keys.events,), event_id, activity))
 
     async def pulse(self, process: str) -> replies.Pulse:
         """Says that this ingress process is alive; its name is '-id' the first time, then as answered."""
-        now, last, accompanied, name = await self._run(
+        now, last, accompanied, name = await self._redis.script(
             "pulse", (self.keys.pulse,), self._now(), process, PULSE_FRESH_MS
         )
         return replies.Pulse(int(now), int(last), bool(accompanied), name.decode())
 
     async def goodbye(self, process: str) -> None:
         """Takes back this process's pulse: its end is no interruption."""
-        await self._command("ZREM", self.keys.pulse, process)
+        await self._redis.command("ZREM", self.keys.pulse, process)
 
     async def fleet(self, stale_after: int) -> replies.Fleet:
         """Whether the ingress was interrupted: pulses older than `stale_after` (ms) are stale."""
-        interrupted, alive = await self._run("fleet", (self.keys.pulse,), self._now(), stale_after, self._heartbeat_ttl)
+        interrupted, alive = await self._redis.script(
+            "fleet", (self.keys.pulse,), self._now(), stale_after, self._heartbeat_ttl
+        )
         return replies.Fleet(int(interrupted), alive)
 
     async def begin_sweep(self, worker: str, lease: int) -> str | None:
         """The event after which to sweep ('' for the first), or None while another worker holds the lease (ms)."""
-        after = await self._run("begin_sweep", (self.keys.sweep,), self._now(), worker, lease)
+        after = await self._redis.script("begin_sweep", (self.keys.sweep,), self._now(), worker, lease)
         return None if after is None else after.decode()
 
     async def end_sweep(self, worker: str, after: str) -> bool:
         """Gives the lease back; the next sweep begins after this event."""
-        return bool(await self._run("end_sweep", (self.keys.sweep,), worker, after))
+        return bool(await self._redis.script("end_sweep", (self.keys.sweep,), worker, after))
 
     # What the workers do
 
     async def refresh(self, event_id: str, tickets: Sequence[int]) -> int:
         """Refreshes heartbeats of those still there, at most CHUNK."""
-        return int(await self._run("refresh", (self._event_keys(event_id).heartbeat,), self._now(), *tickets))
+        return int(await self._redis.script("refresh", (self._event_keys(event_id).heartbeat,), self._now(), *tickets))
 
     async def publish_index(self, event_id: str) -> bool:
         """Publishes the position index unless it is younger than a second."""
@@ -279,10 +276,10 @@ class Line:
         found: set[int] = set()
         # From absent to line, as people come back; from the end, so that a departure shifts nobody out of sight.
         for key in (keys.absent, keys.called, keys.queue):
-            end = int(await self._command("ZCARD", key))
+            end = int(await self._redis.command("ZCARD", key))
             while end > 0:
                 start = max(0, end - CHUNK)
-                found.update(map(int, await self._command("ZRANGE", key, start, end - 1)))
+                found.update(map(int, await self._redis.command("ZRANGE", key, start, end - 1)))
                 end = start
         return sorted(found)
 
@@ -292,13 +289,13 @@ class Line:
         known: dict[int, bytes] = {}
         cursor = 0
         while True:
-            reply = await self._command("HSCAN", keys.places, cursor, "COUNT", CHUNK)
+            reply = await self._redis.command("HSCAN", keys.places, cursor, "COUNT", CHUNK)
             cursor = int(reply[0])
             known.update({int(ticket): b"v" + user for user, ticket in dict(reply[1]).items()})
             if cursor == 0:
                 break
         after = "-"
-        while entries := await self._command("XRANGE", keys.stream, after, "+", "COUNT", CHUNK):
+        while entries := await self._redis.command("XRANGE", keys.stream, after, "+", "COUNT", CHUNK):
             for entry_id, fields in entries:
                 ms, seq = entry_id.split(b"-")
                 known[int(ms) * 1000 + int(seq)] = dict(fields)[b"u"]
@@ -310,91 +307,10 @@ class Line:
     def _now(self) -> str:
         return str(self._clock()) if self._clock else ""
 
-    async def _step(self, name: str, event_id: str, *args: _Value, acknowledged: bool = False) -> Any:
+    async def _step(self, name: str, event_id: str, *args: Value, acknowledged: bool = False) -> Any:
         keys = self._event_keys(event_id)
-        return await self._run(name, keys, self._now(), *self._settings, *args, acks=self._acks if acknowledged else 0)
-
-    async def _run(self, name: str, keys: EventKeys | tuple[str, ...], *args: _Value, acks: int = 0) -> Any:
-        # The third try is for Redis 6.2, which first has to refuse the flags.
-        for last in (False, False, True):
-            flagged = self._flagged
-            script = load_script(name, flagged=flagged)
-            call = ("EVALSHA", script.sha, len(keys), *keys, *args)
-            try:
-                if not acks:
-                    return await self._command(*call)
-                # Behind the write on its own connection, or WAIT would wait for nothing of ours.
-                reply, replicas = await self._pipeline([call, ("WAIT", acks, _WAIT_MS)])
-                _check_acks(replicas, acks)
-                return reply
-            except NoScriptError:
-                # Redis restarted, or never had it: nothing was executed, so sending it again is safe.
-                if last:
-                    raise
-                await self._load(script, flagged=flagged)
-        raise AssertionError("unreachable")
-
-    async def _load(self, script: Script, *, flagged: bool) -> None:
-        try:
-            await self._command("SCRIPT", "LOAD", script.source)
-        except ResponseError:
-            # Redis 6.2 knows no flags.
-            if not flagged:
-                raise
-            self._flagged = False
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[None]:
-        hoped = self.reachable is not False
-        async with self._connections:
-            # Whoever waited behind those that found Redis away need not find out again.
-            if hoped and self.reachable is False:
-                raise UnavailableError
-            yield
-
-    async def _command(self, *command: _Value) -> Any:
-        try:
-            async with self._connection():
-                reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
-        except Exception as error:
-            raise self._translate(error) from error
-        # A replica answers reads, and we need more than that.
-        if command[0] not in _READS:
-            self.reachable = True
-        return reply
-
-    async def _pipeline(self, commands: Sequence[tuple[_Value, ...]]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
-            async with self._connection():
-                # Raised there, an error would carry the command, and with it whose it was.
-                results: list[Any] = await pipeline.execute(raise_on_error=False)
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-        except Exception as error:
-            raise self._translate(error) from error
-        self.reachable = True
-        return results
-
-    def _translate(self, error: Exception) -> Exception:
-        if isinstance(error, DaegiError):
-            return error
-        if is_full(error):
-            return UnavailableError("Redis has no memory left")
-        if is_disconnect(error) or is_refusal(error):
-            self.reachable = False
-            return UnavailableError(f"Redis is away: {type(error).__name__}")
-        if isinstance(error, ResponseError) and "SCHEMA" in str(error):
-            return UnknownVersionError(str(error))
-        return error
-
-
-def _check_acks(replicas: int, acks: int) -> None:
-    if replicas < acks:
-        raise UnavailableError(f"only {replicas} of {acks} replicas have it")
+        acks = self._acks if acknowledged else 0
+        return await self._redis.script(name, keys, self._now(), *self._settings, *args, acks=acks)
 
 
 def _ms(seconds: float) -> int:

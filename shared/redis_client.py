@@ -1,28 +1,25 @@
-"""Connections to Redis, and what their failures mean."""
+"""Connects to the Redis with the lines, whether that is one server or a cluster."""
 
 from typing import Any
 
 import hiredis
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, OutOfMemoryError, ReadOnlyError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.cluster import Cluster
+from shared.node import MAX_CONNECTIONS, Node
+from shared.redis_url import RedisUrl
 from shared.settings import Settings
 
 CONNECT_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 2.0
 """Seconds within which Redis accepts a connection, and answers; then it counts as away."""
 
-MAX_CONNECTIONS = 8
-"""Per process, whatever the load: requests share round trips, they don't get connections of their own."""
-
-# redis-py takes the code away from those it has a class for; errors out of scripts have it somewhere inside.
-_REFUSAL_TYPES = (ReadOnlyError, BusyLoadingError)
-_REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY ")
+RedisClient = Node | Cluster
+"""Both send commands, pipelines and scripts to whoever serves their keys."""
 
 
 class _Quick:
@@ -47,38 +44,52 @@ class _QuickSSLConnection(_Quick, SSLConnection):
     pass
 
 
-def connect(settings: Settings, name: str) -> Redis:
-    """A client for the Redis with the lines. It connects when first used, and never sends anything twice."""
-    where: dict[str, Any] = dict(parse_url(settings.redis_url))
-    if where.get("connection_class") is SSLConnection:
-        where |= {"connection_class": _QuickSSLConnection, "ssl_ca_certs": settings.redis_ca_file}
-    where.setdefault("connection_class", _QuickConnection)
-    pool = BlockingConnectionPool(
-        max_connections=MAX_CONNECTIONS,
-        timeout=None,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=ANSWER_TIMEOUT,
-        socket_keepalive=True,
-        client_name=name,
+class _QuickSentinelConnection(_Quick, SentinelManagedConnection):
+    pass
+
+
+class _QuickSentinelSSLConnection(_Quick, SentinelManagedConnection, SSLConnection):
+    pass
+
+
+class _SentinelPool(SentinelConnectionPool):
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Those to the sentinels too: they are asked when a connection is made, and that is seldom."""
+        await super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def connect(settings: Settings, name: str) -> RedisClient:
+    """A client for the Redis with the lines. It connects when first used."""
+    url = RedisUrl.parse(settings.redis_url)
+    servers: list[dict[str, Any]] = [dict(parse_url(server)) for server in url.servers]
+    addresses = [(server.pop("host"), server.pop("port", 6379)) for server in servers]
+    common: dict[str, Any] = servers[0] | {
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": ANSWER_TIMEOUT,
+        "socket_keepalive": True,
         # A retried EVALSHA would enqueue people without a key a second time.
-        retry=Retry(NoBackoff(), 0),
-        **where,
-    )
-    return Redis.from_pool(pool)
+        "retry": Retry(NoBackoff(), 0),
+    }
+    tls = common.pop("connection_class", None) is SSLConnection
+    if tls:
+        common["ssl_ca_certs"] = settings.redis_ca_file
+    common["client_name"] = name
 
+    def to_server(host: str, port: int) -> Node:
+        connection = _QuickSSLConnection if tls else _QuickConnection
+        pool = ConnectionPool(connection, max_connections=MAX_CONNECTIONS, host=host, port=port, **common)
+        return Node(Redis.from_pool(pool), host)
 
-def is_disconnect(error: BaseException) -> bool:
-    """Whether Redis could not be reached, or did not answer."""
-    return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Whether Redis answered that it takes no writes now: a replica, loading, failing over."""
-    return isinstance(error, _REFUSAL_TYPES) or (
-        isinstance(error, RedisError) and any(word in str(error) for word in _REFUSALS)
-    )
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether Redis has no memory for this."""
-    return isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "OOM " in str(error))
+    if url.kind == "cluster":
+        return Cluster(addresses, to_server, settings.key_prefix)
+    if url.kind == "sentinel":
+        timeouts = {option: value for option, value in common.items() if option.startswith("socket_")}
+        sentinel = Sentinel(  # type: ignore[no-untyped-call] # redis-py
+            addresses, sentinel_kwargs={"ssl": tls, "ssl_ca_certs": settings.redis_ca_file} | timeouts
+        )
+        connection = _QuickSentinelSSLConnection if tls else _QuickSentinelConnection
+        pool = _SentinelPool(url.service, sentinel, connection_class=connection, **common)  # type: ignore[no-untyped-call]
+        return Node(Redis.from_pool(pool))
+    return to_server(*addresses[0])

@@ -4,12 +4,13 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 from sentry_sdk.utils import BadDsn, Dsn
+
+from shared.redis_url import RedisUrl
 
 DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
 
@@ -30,7 +31,10 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = Field(
         "development", description="In production a default or short secret keeps a process from starting"
     )
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis with the lines: redis:// or rediss://")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis with the lines: redis://, redis+cluster:// or redis+sentinel:// (rediss for TLS)",
+    )
     jobs_redis_url: str | None = Field(None, description="Redis with the job queue; by default the one with the lines")
     redis_ca_file: str | None = Field(None, description="CA certificate for rediss://")
     key_prefix: str = Field("", description="Precedes every key (tenancy)")
@@ -79,17 +83,9 @@ class Settings(BaseSettings):
     def _check_url(cls, url: str | None, info: ValidationInfo) -> str | None:
         if not url and info.field_name == "jobs_redis_url":
             return None
-        url = url or ""
-        if url.startswith("redis+cluster://"):
-            raise ValueError("redis+cluster:// is not supported yet; use redis:// or rediss://")
-        try:
-            parts = urlsplit(url)
-            sound = parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port != 0
-        except ValueError:
-            sound = False
-        if not sound:
-            # What is wrong with it stays unsaid: it may be a piece of a password.
-            raise ValueError("a URL like redis://host:6379/0 or rediss://host:6379/0 is needed")
+        kind = RedisUrl.parse(url or "").kind
+        if info.field_name == "jobs_redis_url" and kind != "server":
+            raise ValueError("arq needs one server for its queue: redis://host:6379/0 or rediss://host:6379/0")
         return url
 
     @field_validator("redis_ca_file")
@@ -118,6 +114,8 @@ class Settings(BaseSettings):
                 problems.append(f"{name}: one of them is empty")
             elif self.environment == "production" and not all(map(_is_strong, values)):
                 problems.append(f"{name}: {_TOO_WEAK}")
+        if not self.jobs_redis_url and RedisUrl.parse(self.redis_url).kind != "server":
+            problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a Redis of its own, arq knows no cluster")
         if problems:
             raise ValueError("\n".join(problems))
         return self

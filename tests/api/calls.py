@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from shared.embedded import LOCALHOST
 from shared.keys import Keys
 from shared.line import Join, Line
-from shared.redis_client import MAX_CONNECTIONS
+from shared.node import MAX_CONNECTIONS
 from tests.processes import ADMIN_KEY, Api, Relay, eventually
 
 OPERATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}

@@ -15,11 +15,11 @@ async def test_whom_it_cannot_hold_any_more_is_polled_exactly_unless_redis_is_aw
     monkeypatch.setattr("api.heartbeats.MAX_HEARTBEATS", 2)
     line = make_line()
     errands = Errands(line, Jobs(Settings()), RedisClock())
-    line.reachable = True
+    monkeypatch.setattr(line, "is_away", lambda event_id: False)
     assert errands.hear("concert", 1)
     assert errands.hear("play", 1)
     assert not errands.hear("concert", 2)
     assert errands.hear("concert", 1), "it is held already"
     # Leases are honoured then, and nobody loses their place for what is not heard.
-    line.reachable = False
+    monkeypatch.setattr(line, "is_away", lambda event_id: True)
     assert errands.hear("concert", 2)

@@ -43,9 +43,9 @@ def methods() -> dict[str, list[tuple[ast.AsyncFunctionDef, ast.Call]]]:
     for method in ast.walk(ast.parse(inspect.getsource(line_module.Line))):
         if isinstance(method, ast.AsyncFunctionDef):
             for call in ast.walk(method):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) in {"self._step", "self._run"}:
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in {"self._step", "self._redis.script"}:
                     name = ast.unparse(call.args[0])
-                    # _step itself calls _run with whatever name it was given.
+                    # _step itself passes on whatever name it was given.
                     if name != "name":
                         found.setdefault(ast.literal_eval(name), []).append((method, call))
     return found

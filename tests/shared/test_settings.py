@@ -21,9 +21,14 @@ WRONG = [
     ("DAEGI_REDIS_URL", "http://localhost:6379"),
     ("DAEGI_REDIS_URL", "redis://localhost:port/0"),
     ("DAEGI_REDIS_URL", "redis://[::1/0"),
-    ("DAEGI_REDIS_URL", "redis+cluster://a:6379,b:6379"),
+    ("DAEGI_REDIS_URL", "redis+sharded://a:6379"),
+    ("DAEGI_REDIS_URL", "redis+cluster://a:6379,b:0"),
+    ("DAEGI_REDIS_URL", "redis+cluster://a:6379/1"),
+    ("DAEGI_REDIS_URL", "redis+cluster://a:6379,"),
+    ("DAEGI_REDIS_URL", "redis+sentinel://a:26379"),
     ("DAEGI_REDIS_URL", ""),
     ("DAEGI_JOBS_REDIS_URL", "amqp://localhost"),
+    ("DAEGI_JOBS_REDIS_URL", "redis+cluster://a:6379"),
     ("DAEGI_REDIS_CA_FILE", "/no/such/file.pem"),
     ("DAEGI_TOKEN_SECRETS", "a secret without brackets"),
     ("DAEGI_TOKEN_SECRETS", "[]"),
@@ -72,6 +77,7 @@ def test_every_wrong_setting_has_its_line(monkeypatch: pytest.MonkeyPatch) -> No
         ("DAEGI_TOKEN_SECRETS", '{"hush-hush": 1}'),
         ("DAEGI_ADMIN_KEYS", '["hush-hush", ""]'),
         ("DAEGI_REDIS_URL", "redis://:hush-hush/@localhost:6379"),
+        ("DAEGI_REDIS_URL", "redis+cluster://user:hush-hush/more@a:6379,b:6379"),
         ("DAEGI_JOBS_REDIS_URL", "redis://user:hush-hush/more@localhost:6379"),
     ],
 )
@@ -100,6 +106,17 @@ def test_an_empty_jobs_url_means_the_redis_with_the_lines(monkeypatch: pytest.Mo
     monkeypatch.setenv("DAEGI_REDIS_URL", "redis://data:6379/1")
     monkeypatch.setenv("DAEGI_JOBS_REDIS_URL", "")
     assert load_settings().jobs_url == "redis://data:6379/1"
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://a:6379,b:6379", "redis+sentinel://a:26379,b:26379/lines"])
+def test_jobs_need_a_redis_of_their_own_where_the_lines_are_not_on_one_server(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DAEGI_REDIS_URL", url)
+    with pytest.raises(SettingsError, match="DAEGI_JOBS_REDIS_URL"):
+        load_settings()
+    monkeypatch.setenv("DAEGI_JOBS_REDIS_URL", "redis://jobs:6379")
+    assert load_settings().jobs_url == "redis://jobs:6379"
 
 
 @pytest.mark.parametrize(

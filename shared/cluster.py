@@ -1,0 +1,162 @@
+"""A Redis Cluster: each call goes to the master that serves its key's slot."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+import structlog
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import ResponseError
+
+from shared.errors import UnavailableError
+from shared.node import Command, MovedError, Node, Value
+
+_log = structlog.get_logger(__name__)
+
+_REDIRECTS = 3
+"""A slot that moves on while a call looks for it is asked for this often."""
+
+_REFRESH_SECONDS = 0.5
+"""The slots are asked for at most this often, whatever fails."""
+
+_Address = tuple[str, int]
+AnswerT = TypeVar("AnswerT")
+
+
+class Cluster:
+    """The masters of a cluster, each with its own connections and its own absences.
+
+    redis-py's cluster client will not do: it sends a call again when a connection breaks, which would enqueue people
+    twice, and it sends WAIT to another node than the write that it is to wait for.
+    """
+
+    clustered: Literal[True] = True
+
+    def __init__(self, seeds: Sequence[_Address], connect: Callable[[str, int], Node], prefix: str) -> None:
+        self._seeds = seeds
+        self._connect = connect
+        self._prefix = prefix
+        self._nodes: dict[_Address, Node] = {}
+        self._owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._slot = lru_cache(maxsize=4096)(lambda key: key_slot(key.encode()))
+        self._lock = asyncio.Lock()
+        self._refreshed = float("-inf")
+        self._lost = False
+        self._trouble = asyncio.Event()
+
+    def is_away(self, key: str) -> bool:
+        """Whether the master of this key did not answer when it was last asked."""
+        owner = self._owners[self._slot(key)]
+        return self._lost if owner is None else owner.reachable is False
+
+    async def command(self, *command: Value) -> Any:
+        """One command's reply; its key comes first."""
+        return await self._ask(str(command[1]), lambda node: node.command(*command))
+
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies of commands on one key's slot, which share a round trip and a connection."""
+        return await self._ask(str(commands[0][1]), lambda node: node.pipeline(commands))
+
+    async def script(self, name: str, keys: Sequence[str], *args: Value, acks: int = 0) -> Any:
+        """A Lua step's reply, once `acks` replicas of its node have what it wrote."""
+        return await self._ask(keys[0], lambda node: node.script(name, keys, *args, acks=acks))
+
+    async def watch(self) -> None:
+        """Until cancelled: when a master fails or a slot has moved, finds out who serves what, and who is back."""
+        while True:
+            await self._trouble.wait()
+            self._trouble.clear()
+            try:
+                masters = await self.masters()
+                await asyncio.gather(*(self._probe(node) for node in masters if node.reachable is False))
+            except UnavailableError:
+                self._trouble.set()
+            except Exception:  # noqa: BLE001 - whatever it is, a process that stopped looking would never recover
+                _log.exception("the cluster's slots could not be read")
+                self._trouble.set()
+            # Jitter spreads the reconnects of a fleet.
+            await asyncio.sleep(random.uniform(0.5, 1.0))
+
+    async def masters(self) -> list[Node]:
+        """Every node that serves slots now."""
+        await self._refresh()
+        return [node for node in set(self._owners) if node]
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        for node in self._nodes.values():
+            await node.aclose()
+
+    async def _ask(self, key: str, call: Callable[[Node], Awaitable[AnswerT]]) -> AnswerT:
+        slot = self._slot(key)
+        for _ in range(_REDIRECTS):
+            node = self._owners[slot]
+            if node is None or node.reachable is False:
+                await self._refresh()
+                node = self._owners[slot]
+            if node is None:
+                raise UnavailableError("no node serves this event's slot")
+            try:
+                return await call(node)
+            except MovedError as moved:
+                # Its neighbours will have moved too, but this one is known for certain.
+                self._owners[slot] = self._node(moved.host, moved.port)
+                self._trouble.set()
+            finally:
+                if node.reachable is False:
+                    self._trouble.set()
+        raise UnavailableError("this event's slot is being moved")
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
+                return
+            known = [node for node in set(self._owners) if node and node.reachable is not False]
+            random.shuffle(known)
+            for node in [*known, *(self._node(*seed) for seed in self._seeds), *self._nodes.values()]:
+                if await self._learn(node):
+                    self._refreshed, self._lost = time.monotonic(), False
+                    return
+            self._refreshed, self._lost = time.monotonic(), True
+            self._trouble.set()
+        raise UnavailableError("no node of the cluster answers")
+
+    async def _learn(self, node: Node) -> bool:
+        """Takes over what a node says of the slots; False if it says nothing."""
+        try:
+            ranges = await node.command("CLUSTER", "SLOTS")
+        except UnavailableError:
+            return False
+        except ResponseError as error:
+            raise UnavailableError(f"{node.host} is no node of a cluster: {error}") from error
+        owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, (host, port, *_), *_ in ranges:
+            # A node that does not know by which name it is reached leaves it empty.
+            owner = self._node(host.decode() if host else node.host, port)
+            owners[first : last + 1] = [owner] * (last + 1 - first)
+        if not ranges:
+            return False
+        demoted = {one for one in self._owners if one} - set(owners)
+        self._owners = owners
+        for one in demoted:
+            await one.disconnect()
+        return True
+
+    async def _probe(self, node: Node) -> None:
+        """Has a node that was away say whether it takes writes again, by one that changes nothing."""
+        slots = (f"{self._prefix}probe:{{{number}}}" for number in itertools.count())
+        key = next(key for key in slots if self._owners[key_slot(key.encode())] is node)
+        try:
+            await node.command("DEL", key)
+        except (UnavailableError, MovedError):
+            self._trouble.set()
+
+    def _node(self, host: str, port: int) -> Node:
+        node = self._nodes.get((host, port))
+        if node is None:
+            node = self._nodes[host, port] = self._connect(host, port)
+        return node

@@ -1,0 +1,48 @@
+"""What DAEGI_REDIS_URL may look like: one server, the nodes of a cluster, or sentinels."""
+
+from typing import Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+_FORMS = (
+    "a URL like redis://host:6379/0, redis+cluster://host:6379,host:6379 "
+    "or redis+sentinel://host:26379,host:26379/name is needed (rediss for TLS)"
+)
+
+
+class RedisUrl(NamedTuple):
+    """The plain URLs of the servers to begin with; of sentinels also the name under which they know the master."""
+
+    kind: Literal["server", "cluster", "sentinel"]
+    servers: tuple[str, ...]
+    service: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Raises ValueError, which does not repeat the URL: it may hold a password."""
+        scheme, _, rest = url.partition("://")
+        transport, _, kind = scheme.partition("+")
+        if transport not in {"redis", "rediss"} or kind not in {"", "cluster", "sentinel"}:
+            raise ValueError(_FORMS)
+        if not kind:
+            return cls("server", (_checked(url),))
+        where, _, path = rest.partition("/")
+        user, at, hosts = where.rpartition("@")
+        servers = tuple(_checked(f"{transport}://{user}{at}{host}") for host in hosts.split(","))
+        if kind == "cluster":
+            if path not in {"", "0"}:
+                raise ValueError("a cluster has database 0 only: leave the path of its URL away")
+            return cls("cluster", servers)
+        if not path or "/" in path:
+            raise ValueError("redis+sentinel://host:26379,host:26379/name needs the master's name")
+        return cls("sentinel", servers, path)
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(_FORMS)
+    return url
