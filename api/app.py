@@ -133,7 +133,7 @@ class App:
             stack.push_async_callback(_farewell, pulse)
             stack.push_async_callback(errands.send)
             stack.push_async_callback(queue.drain)
-            for beat in (pulse.run, errands.run):
+            for beat in (pulse.run, errands.run, redis.watch):
                 task = asyncio.create_task(beat())
                 stack.push_async_callback(_end, task)
             _tune_interpreter()
