@@ -120,6 +120,15 @@ class Cluster:
         self.wait_until_healthy()
         return replica
 
+    def heal(self) -> None:
+        """Has every node there and awake again; returns when it is healthy."""
+        for node in self.nodes:
+            if not node.running:
+                node.restart()
+            elif node.paused:
+                node.resume()
+        self.wait_until_healthy()
+
     def flush(self) -> None:
         """Empties it."""
         for master in self.masters:

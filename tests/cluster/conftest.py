@@ -1,0 +1,121 @@
+"""A real cluster for the tests of a module, events on each of its masters, and what tests see and change there."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from shared.embedded import RedisServer
+from shared.keys import EventKeys, Keys
+from shared.line import Line
+from shared.redis_client import connect
+from shared.settings import Settings
+from tests.cluster.nodes import Node
+from tests.cluster.servers import Cluster
+
+KEYS = Keys()
+
+LIFE = 59.0
+"""A heartbeat life with a sweep every second, and so long that only what a test dates back is ever silent for it."""
+
+CLOSED: dict[str, Any] = {"admit_rate": 0, "admit_burst": 0}
+"""Settings under which nobody is called: all stay in line."""
+
+
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[Cluster]:
+    """Three masters with a replica each; starting them takes 2 s."""
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
+    """Empty, and made whole again afterwards."""
+    shared_cluster.flush()
+    yield shared_cluster
+    shared_cluster.heal()
+
+
+@pytest.fixture
+def queue_server() -> Iterator[RedisServer]:
+    """The job queue's Redis, which is no cluster."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def cluster_line(cluster: Cluster) -> AsyncIterator[Line]:
+    """A line on the cluster, by the servers' own clocks."""
+    # It asks for no jobs.
+    settings = Settings.model_validate({"redis_url": cluster.url, "jobs_redis_url": "redis://127.0.0.1:1/0"})
+    client = connect(settings, "daegi-tests")
+    yield Line(client, settings)
+    await client.aclose()
+
+
+def names_on(cluster: Cluster, event: str) -> Iterator[tuple[str, Node]]:
+    """Names of events without end, with the master of each."""
+    owners = {master: master.views()[master.id].slots for master in cluster.masters}
+    for number in count(1):
+        name = f"{event}-{number}"
+        slot = key_slot(name.encode())
+        yield name, next(master for master in owners if any(slot in some for some in owners[master]))
+
+
+def spread(cluster: Cluster, event: str) -> dict[str, Node]:
+    """An event for each master."""
+    found: dict[Node, str] = {}
+    for name, master in names_on(cluster, event):
+        found.setdefault(master, name)
+        if len(found) == len(cluster.masters):
+            return {name: master for master, name in found.items()}
+    raise AssertionError("unreachable")
+
+
+class Seen:
+    """An event as its master has it now."""
+
+    def __init__(self, cluster: Cluster, event: str) -> None:
+        self.keys: EventKeys = KEYS.event(event)
+        self.redis = cluster.master_of(self.keys.stream).client
+
+    def logged(self) -> list[int]:
+        """Every ticket in the log, in its order."""
+        entries = self.redis.xrange(self.keys.stream)
+        assert isinstance(entries, list)
+        return [int(ms) * 1000 + int(rest) for ms, rest in (entry_id.split("-") for entry_id, _ in entries)]
+
+    def members(self) -> list[int]:
+        """Everybody in line, called or absent, by ticket."""
+        some = (self._tickets(key) for key in (self.keys.queue, self.keys.called, self.keys.absent))
+        return sorted(ticket for tickets in some for ticket in tickets)
+
+    def heard(self) -> dict[int, int]:
+        """When each was last heard, in ms."""
+        found = self.redis.zrange(self.keys.heartbeat, 0, -1, withscores=True)
+        assert isinstance(found, list)
+        return {int(ticket): int(score) for ticket, score in found}
+
+    def whole(self) -> bool:
+        """Log = line + called + absent, and everybody has a heartbeat."""
+        logged = self.logged()
+        return logged == self.members() == sorted(self.heard())
+
+    def now(self) -> int:
+        """Its clock, in ms."""
+        told = self.redis.time()
+        assert isinstance(told, tuple)
+        return int(told[0]) * 1000 + int(told[1]) // 1000
+
+    def silence(self, tickets: Sequence[int], seconds: float) -> None:
+        """Makes it so that these have not been heard for this long."""
+        then = self.now() - round(seconds * 1000)
+        assert self.redis.zadd(self.keys.heartbeat, {str(ticket): then for ticket in tickets}, xx=True, ch=True)
+
+    def _tickets(self, key: str) -> list[int]:
+        found = self.redis.zrange(key, 0, -1)
+        assert isinstance(found, list)
+        return [int(ticket) for ticket in found]
