@@ -1,0 +1,12 @@
+"""Every scenario, in the order in which they are played."""
+
+from typing import Final
+
+from tests.chaos.scenario import Scenario
+from tests.chaos.scenarios import api, redis
+
+SCENARIOS: Final = (
+    Scenario("api-killed", "SIGKILL of an api process in a burst", 40, api.killed),
+    Scenario("redis-killed", "SIGKILL of Redis, AOF always", 40, redis.killed),
+    Scenario("redis-frozen", "SIGSTOP of Redis for 10 s", 35, redis.frozen),
+)

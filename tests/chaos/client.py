@@ -1,0 +1,104 @@
+"""HTTP as a person's browser speaks it, and no more of it: thousands of requests a second from one core."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shared.embedded import LOCALHOST
+
+TIMEOUT = 10.0
+"""Seconds after which people give an answer up."""
+
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Answer(NamedTuple):
+    """An answer in JSON; `retry_after` in s, 0 without one."""
+
+    status: int
+    body: Any
+    retry_after: float
+
+    @property
+    def code(self) -> str:
+        """Of an error's envelope, '' of anything else."""
+        return str(self.body.get("error", {}).get("code", "")) if self.status >= 400 else ""
+
+
+class NoAnswerError(Exception):
+    """Nobody answered. Unless it was `refused`, somebody may have done what was asked."""
+
+    def __init__(self, reason: str, *, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
+
+
+class Client:
+    """Asks one port after the other, and at once the next one where nobody listens. Never sends anything twice."""
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        self._ports = deque(ports)
+        self._idle: dict[int, list[_Connection]] = {port: [] for port in ports}
+
+    async def ask(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request; raises NoAnswerError."""
+        content = b"" if body is None else msgspec.json.encode(body)
+        lines = [f"{method} {path} HTTP/1.1", "Host: daegi", f"Content-Length: {len(content)}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        port, (reader, writer) = await self._connection()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                writer.write("\r\n".join([*lines, "", ""]).encode() + content)
+                answer, keep = await _read(reader)
+        except TimeoutError:
+            writer.transport.abort()
+            raise NoAnswerError(f"nothing within {TIMEOUT:.0f} s") from None
+        except (OSError, EOFError) as error:
+            writer.transport.abort()
+            raise NoAnswerError(type(error).__name__) from error
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
+        if keep:
+            self._idle[port].append((reader, writer))
+        else:
+            writer.transport.abort()
+        return answer
+
+    def close(self) -> None:
+        """Closes what is idle."""
+        for connections in self._idle.values():
+            for _, writer in connections:
+                writer.transport.abort()
+            connections.clear()
+
+    async def _connection(self) -> tuple[int, _Connection]:
+        for _ in range(len(self._ports)):
+            port = self._ports[0]
+            self._ports.rotate(-1)
+            idle = self._idle[port]
+            while idle:
+                reader, writer = idle.pop()
+                if not (reader.at_eof() or writer.transport.is_closing()):
+                    return port, (reader, writer)
+                writer.transport.abort()
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    return port, await asyncio.open_connection(LOCALHOST, port)
+            except (OSError, TimeoutError):
+                continue
+        raise NoAnswerError("nobody listens", refused=True)
+
+
+async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = head.lower().split(b"\r\n")
+    headers = dict(line.split(b": ", 1) for line in lines if line)
+    body = await reader.readexactly(int(headers[b"content-length"]))
+    answer = Answer(int(first.split()[1]), msgspec.json.decode(body), float(headers.get(b"retry-after", 0)))
+    return answer, headers.get(b"connection") != b"close"

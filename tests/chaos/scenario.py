@@ -1,0 +1,19 @@
+"""A scenario: one fault, done again and again to real processes while people come."""
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from tests.chaos.stage import Stage
+
+
+class SkippedError(Exception):
+    """This scenario cannot be played here; says why."""
+
+
+class Scenario(NamedTuple):
+    """Its name, what is done, for how long, and how."""
+
+    name: str
+    fault: str
+    seconds: float
+    play: Callable[[Stage], Awaitable[None]]

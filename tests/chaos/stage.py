@@ -1,0 +1,169 @@
+"""What a scenario plays on: its own Redis, api and workers, a crowd in front, and the audit behind."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final, ParamSpec, Self, TypeVar
+
+from redis.asyncio import Redis
+
+from shared.embedded import RedisServer
+from tests.chaos.audit import Audit
+from tests.chaos.client import Client
+from tests.chaos.crowd import Crowd
+from tests.chaos.gauge import Gauge
+from tests.chaos.ledger import DOUBLE, LOST, Ledger
+from tests.chaos.outcome import Outcome
+from tests.chaos.person import USER_HEADER, World
+from tests.processes import Api, Process, Relay, Worker
+
+ParamT = ParamSpec("ParamT")
+ReturnT = TypeVar("ReturnT")
+
+EVENT: Final = "chaos"
+LIFE: Final = 59.0
+"""A heartbeat life with a sweep every second."""
+SETTINGS: Final[dict[str, Any]] = {
+    "heartbeat_ttl": LIFE,
+    "ready_ttl": 2,
+    "call_fresh": 1,
+    "pass_ttl": LIFE,
+    "admit_rate": 25,
+    "admit_burst": 50,
+    "trusted_user_header": USER_HEADER,
+}
+RATE: Final = 40.0
+"""People who come in a second; more than are let in, so that there is a line."""
+_TOLD: Final = 10
+"""Misses that are told one by one."""
+
+
+async def in_thread(function: Callable[ParamT, ReturnT], *args: ParamT.args, **kwargs: ParamT.kwargs) -> ReturnT:
+    """Runs what blocks. Cancelled, it first waits for its end: what it starts must not outlive the stage."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
+
+
+class Stage:
+    """Whatever it gives out is gone when it is closed."""
+
+    def __init__(self, outcome: Outcome, seconds: float, seed: int) -> None:
+        self.outcome = outcome
+        self.random = random.Random(seed)
+        self.gauge = Gauge()
+        self.ledger = Ledger(LIFE)
+        self.crowd: Crowd | None = None
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._stack = AsyncExitStack()
+        self._processes: list[Process] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for process in self._processes:
+            if "Traceback" in process.log():
+                self.outcome.failures.append(f"a traceback in the log of {process.module}: {process.log()[-2000:]}")
+        await self._stack.aclose()
+        self.outcome.seconds = self.outcome.seconds or time.monotonic() - self._began
+
+    # What there is to play on
+
+    async def redis(self, fsync: str = "always", *options: str) -> RedisServer:
+        """A Redis with an append-only file, written at every change or as said."""
+        server = RedisServer()
+        await in_thread(server.start, None, None, "--appendfsync", fsync, *options, appendonly=True)
+        self._stack.push_async_callback(in_thread, server.close)
+        return server
+
+    async def relay(self, server: RedisServer) -> Relay:
+        """A relay in front of a Redis."""
+        return await self._stack.enter_async_context(Relay(server.port))
+
+    async def api(self, redis_url: str, **settings: Any) -> Api:
+        """An api process."""
+        return await self._run(Api(redis_url, **{**SETTINGS, **settings}))
+
+    async def worker(self, redis_url: str, **settings: Any) -> Worker:
+        """A worker process."""
+        return await self._run(Worker(redis_url, **{**SETTINGS, **settings}))
+
+    async def fleet(self, redis_url: str, *, apis: int = 2, workers: int = 1, **settings: Any) -> list[Api]:
+        """Api processes, and workers beside them, which start at the same time."""
+        others = asyncio.gather(*(self.worker(redis_url, **settings) for _ in range(workers)))
+        started = await asyncio.gather(*(self.api(redis_url, **settings) for _ in range(apis)))
+        await others
+        return list(started)
+
+    async def _run(self, process: Any) -> Any:
+        self._stack.push_async_callback(in_thread, process.__exit__, None, None, None)
+        self._processes.append(process)
+        await in_thread(process.start)
+        return process
+
+    # Who comes
+
+    @asynccontextmanager
+    async def people(
+        self, ports: Sequence[int], redis: Any, *, rate: float = RATE, events: Sequence[str] = (EVENT,)
+    ) -> AsyncIterator[Crowd]:
+        """A crowd; when the block ends it gets its answers and stops, and what it was promised is audited.
+
+        `redis` is the URL of the Redis with the lines, or a client of it.
+        """
+        client = Client(ports)
+        world = World(client, self.ledger, self.gauge, self.random)
+        self.crowd = Crowd(world, events, rate)
+        self._began = time.monotonic()
+        try:
+            async with self.crowd:
+                yield self.crowd
+            self._count(self.crowd)
+            connected = Redis.from_url(redis, decode_responses=True) if isinstance(redis, str) else redis
+            try:
+                audit = Audit(self.ledger, connected, client)
+                await audit.run(events)
+                self.outcome.totals = audit.totals
+            finally:
+                if isinstance(redis, str):
+                    await connected.aclose()
+            self._judge()
+        finally:
+            client.close()
+
+    async def faults(self, least: float, most: float) -> AsyncIterator[int]:
+        """Numbers from 0, each after a random pause, until the time of the scenario is over."""
+        number, until = 0, self._began + self._seconds
+        while True:
+            await asyncio.sleep(self.random.uniform(least, most))
+            if time.monotonic() >= until:
+                return
+            self.outcome.faults += 1
+            yield number
+            number += 1
+
+    def expect(self, kept: bool, text: str) -> None:
+        """Something else that has to be so."""
+        if not kept:
+            self.outcome.failures.append(text)
+
+    def _count(self, crowd: Crowd) -> None:
+        gauge, outcome = self.gauge, self.outcome
+        outcome.seconds, outcome.people, outcome.requests = crowd.seconds, crowd.people, gauge.requests
+        outcome.refused, outcome.broken, outcome.unconnected = gauge.refused, gauge.broken, gauge.unconnected
+        outcome.gap, outcome.longest_wait = gauge.worst_gap(), gauge.longest_wait()
+        self.expect(not crowd.unanswered, f"{crowd.unanswered} people had no answer at the end")
+
+    def _judge(self) -> None:
+        outcome, misses = self.outcome, list(self.ledger.unforgiven())
+        outcome.lost, outcome.double = self.ledger.count(LOST), self.ledger.count(DOUBLE)
+        outcome.failures += [f"{miss.kind}: {miss.text}" for miss in misses[:_TOLD]]
+        if len(misses) > _TOLD:
+            outcome.failures.append(f"and {len(misses) - _TOLD} more of that kind")
