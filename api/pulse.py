@@ -87,7 +87,10 @@ class Pulse:
         if gap if self.ready else not pulse.accompanied:
             self._grace_until = pulse.now + self._ready_ms
         self._name = pulse.process
-        self.ready = True
+        if not self.ready:
+            self.ready = True
+            for warning in await self._line.warnings():
+                _log.warning(warning)
 
     def _is_late(self, now: float) -> bool:
         return now - self._heard > PULSE_FRESH_MS / 1000

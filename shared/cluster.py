@@ -71,8 +71,8 @@ class Cluster:
             await self._trouble.wait()
             self._trouble.clear()
             try:
-                masters = await self.masters()
-                await asyncio.gather(*(self._probe(node) for node in masters if node.reachable is False))
+                await self._refresh()
+                await asyncio.gather(*(self._probe(node) for node in self._masters() if node.reachable is False))
             except UnavailableError:
                 self._trouble.set()
             except Exception:  # noqa: BLE001 - whatever it is, a process that stopped looking would never recover
@@ -81,10 +81,10 @@ class Cluster:
             # Jitter spreads the reconnects of a fleet.
             await asyncio.sleep(random.uniform(0.5, 1.0))
 
-    async def masters(self) -> list[Node]:
-        """Every node that serves slots now."""
+    async def information(self, section: str) -> list[dict[str, Any]]:
+        """A section of INFO of every master."""
         await self._refresh()
-        return [node for node in set(self._owners) if node]
+        return [found for node in self._masters() for found in await node.information(section)]
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -111,11 +111,14 @@ class Cluster:
                     self._trouble.set()
         raise UnavailableError("this event's slot is being moved")
 
+    def _masters(self) -> set[Node]:
+        return {node for node in set(self._owners) if node}
+
     async def _refresh(self) -> None:
         async with self._lock:
             if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
                 return
-            known = [node for node in set(self._owners) if node and node.reachable is not False]
+            known = [node for node in self._masters() if node.reachable is not False]
             random.shuffle(known)
             for node in [*known, *(self._node(*seed) for seed in self._seeds), *self._nodes.values()]:
                 if await self._learn(node):
@@ -140,7 +143,7 @@ class Cluster:
             owners[first : last + 1] = [owner] * (last + 1 - first)
         if not ranges:
             return False
-        demoted = {one for one in self._owners if one} - set(owners)
+        demoted = self._masters() - set(owners)
         self._owners = owners
         for one in demoted:
             await one.disconnect()

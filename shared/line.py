@@ -9,7 +9,7 @@ import msgspec
 from shared import replies
 from shared.errors import EventNotFoundError, LogLostError
 from shared.keys import Keys
-from shared.node import Command, Value, check_acks, wait
+from shared.node import Command, Value
 from shared.redis_client import RedisClient
 from shared.replies import Standing
 from shared.settings import Settings
@@ -82,9 +82,10 @@ class Line:
     # What people ask for
 
     async def enqueue(self, event_id: str, joins: Sequence[Join], may_create: bool) -> Enqueued:
-        """Round trip 1 of joining: gives each a place. Raises EventNotFoundError, LogLostError."""
+        """Round trip 1 of joining: gives each a place, on the replicas too. Raises EventNotFoundError, LogLostError."""
         args = [value for join in joins for value in (join.key, join.who)]
-        code, created, standing, flat = await self._step("enqueue", event_id, int(may_create), *args)
+        reply = await self._step("enqueue", event_id, int(may_create), *args, acknowledged=True)
+        code, created, standing, flat = reply
         if code == 0:
             raise EventNotFoundError
         if code == -1:
@@ -93,18 +94,15 @@ class Line:
         return Enqueued(bool(created), Standing.parse(standing), joined)
 
     async def confirm(self, event_id: str, tickets: Sequence[int], now: int, *, note_activity: bool) -> int | None:
-        """Round trip 2 of joining: heartbeats at `now` (ms), the event's activity, replication.
+        """Round trip 2 of joining: heartbeats at `now` (ms) and the event's activity.
 
         Returns how many events there are, if activity was noted.
         """
-        keys = self._event_keys(event_id)
         commands: list[Command] = []
         if tickets:
             heard = [now] * (2 * len(tickets))
             heard[1::2] = tickets
-            commands.append(("ZADD", keys.heartbeat, "GT", *heard))
-            if self._acks:
-                commands.append(wait(self._acks))
+            commands.append(("ZADD", self._event_keys(event_id).heartbeat, "GT", *heard))
         if note_activity:
             commands += [("ZADD", self.keys.events, "GT", now, event_id), ("ZCARD", self.keys.events)]
         if not commands:
@@ -112,8 +110,6 @@ class Line:
         # A batch mostly has its heartbeats alone to write.
         redis = self._redis
         results = await redis.pipeline(commands) if len(commands) > 1 else [await redis.command(*commands[0])]
-        if tickets and self._acks:
-            check_acks(results[1], self._acks)
         return int(results[-1]) if note_activity else None
 
     async def poll(
@@ -155,7 +151,8 @@ class Line:
 
     async def configure(self, event_id: str, changes: dict[str, str]) -> None:
         """Declares an event, or changes its rate, burst, pass_ttl (ms) or paused; holds from the next call on."""
-        await self._step("configure", event_id, *(value for change in changes.items() for value in change))
+        args = (value for change in changes.items() for value in change)
+        await self._step("configure", event_id, *args, acknowledged=True)
 
     async def describe(self, event_id: str) -> replies.Described:
         """All there is to say about an event."""
@@ -175,6 +172,20 @@ class Line:
             dict(zip(names, totals, strict=True)),
             Standing.parse(standing),
         )
+
+    async def warnings(self) -> list[str]:
+        """What is wrong with how Redis is set up, a sentence each."""
+        try:
+            memories = await self._redis.information("memory")
+        except Exception as error:  # noqa: BLE001 - a user without INFO, say: nothing depends on it
+            return [f"Redis did not say how it is set up: {type(error).__name__}"]
+        # Nothing of ours has a time to live, so a volatile- policy finds nothing to evict.
+        policies = {memory["maxmemory_policy"] for memory in memories if memory["maxmemory"]}
+        return [
+            f"Redis drops people from the line when its memory is full: maxmemory-policy is {policy}, not noeviction"
+            for policy in sorted(policies)
+            if policy.startswith("allkeys")
+        ]
 
     async def condemn(self, event_id: str) -> bool:
         """Has repair write the log anew from the members of a damaged line; False if it is not damaged."""

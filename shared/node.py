@@ -26,7 +26,7 @@ _READS = frozenset({"CLUSTER", "GET", "HGET", "HSCAN", "INFO", "XRANGE", "ZCARD"
 
 # redis-py takes the code away from those it has a class for; errors out of scripts have it somewhere inside.
 _REFUSAL_TYPES = (ReadOnlyError, BusyLoadingError)
-_REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY ")
+_REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY ")
 
 
 class MovedError(Exception):
@@ -96,9 +96,10 @@ class Node:
             try:
                 if not acks:
                     return await self.command(*call)
-                # Behind the write on its own connection, or WAIT would wait for nothing of ours.
-                reply, replicas = await self.pipeline([call, wait(acks)])
-                check_acks(replicas, acks)
+                # On the same connection, and so on the node that wrote: another would not know what to wait for.
+                reply, replicas = await self.pipeline([call, ("WAIT", acks, _WAIT_MS)])
+                if replicas < acks:
+                    raise UnavailableError(f"only {replicas} of {acks} replicas have it")
                 return reply
             except NoScriptError:
                 # Redis restarted, or never had it: nothing was executed, so sending it again is safe.
@@ -110,9 +111,9 @@ class Node:
     async def watch(self) -> None:
         """Nothing to do beside the calls: there is one server, and the pulse asks for it."""
 
-    async def masters(self) -> list["Node"]:
-        """This one."""
-        return [self]
+    async def information(self, section: str) -> list[dict[str, Any]]:
+        """A section of INFO."""
+        return [await self.command("INFO", section)]
 
     async def disconnect(self) -> None:
         """Closes the connections that nobody uses."""
@@ -158,17 +159,6 @@ class Node:
             if "SCHEMA" in text:
                 return UnknownVersionError(text)
         return error
-
-
-def wait(acks: int) -> Command:
-    """The command that waits until so many replicas have what its connection wrote."""
-    return "WAIT", acks, _WAIT_MS
-
-
-def check_acks(replicas: int, acks: int) -> None:
-    """Raises UnavailableError if fewer replicas have it than need to."""
-    if replicas < acks:
-        raise UnavailableError(f"only {replicas} of {acks} replicas have it")
 
 
 def _is_disconnect(error: BaseException) -> bool:

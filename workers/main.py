@@ -46,7 +46,9 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     async def startup(ctx: Context) -> None:
         redis = connect(settings, "daegi-worker")
         ctx["redis_client"] = redis
-        ctx["tools"] = Tools(settings, Line(redis, settings), Jobs(settings))
+        ctx["tools"] = tools = Tools(settings, Line(redis, settings), Jobs(settings))
+        for warning in await tools.line.warnings():
+            _log.warning(warning)
 
     async def shutdown(ctx: Context) -> None:
         # One that is stopped before it has started has nothing to close.
