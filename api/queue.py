@@ -203,9 +203,7 @@ class Queue:
         self._clock.sync(standing.now)
         self._errands.events += batch.created
         answers = self._answers.to_joins(event_id, batch.joined, standing)
-        waits_for_replicas = self._settings.min_replicas_ack > 0
-        if not waits_for_replicas:
-            answer(answers)
+        answer(answers)
         tickets = [joined.ticket for joined in batch.joined if joined.code in _HEARD]
         self._positions.observe(event_id, standing)
         self._errands.change(event_id)
@@ -221,10 +219,6 @@ class Queue:
                 "heartbeats of a batch are left to repair", event_id=event_id, joins=len(tickets), error=str(error)
             )
             self._errands.repair(event_id, tickets)
-            if waits_for_replicas:
-                raise
-        if waits_for_replicas:
-            answer(answers)
 
     async def _flush_polls(self, event_id: str, tickets: list[int], answer: "Answer[Response | None]") -> None:
         with self._watched(event_id):
