@@ -106,6 +106,10 @@ class Node(RedisServer):
         """Whether it finds the cluster, and itself in it, in order."""
         return "cluster_state:ok" in str(self.client.execute_command("CLUSTER", "INFO"))
 
+    def knows(self, sha: str) -> bool:
+        """Whether a script has been loaded here."""
+        return self.client.execute_command("SCRIPT EXISTS", sha) == [True]
+
     def in_sync(self) -> list[int]:
         """The ports of the replicas that follow it."""
         told: dict[str, Any] = self.client.info("replication")  # type: ignore[assignment] # redis-py
