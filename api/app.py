@@ -13,8 +13,8 @@ from functools import partial
 import structlog
 
 from api.admin import Admin
-from api.batching import Budget
 from api.clock import RedisClock
+from api.gate import Gate
 from api.heartbeats import Errands
 from api.http import ClientGoneError, Header, HttpError, Receive, Request, Response, Scope, Send, refusal
 from api.operations import Operations
@@ -125,8 +125,8 @@ class App:
             pulse, errands = Pulse(line, clock, settings), Errands(line, jobs, clock)
             positions = PositionCache(line, clock, settings)
             stack.push_async_callback(positions.close)
-            budget = Budget(settings.max_pending)
-            queue = Queue(Services(settings, line, signer, clock, pulse, errands, positions, budget))
+            gate = Gate(settings.max_pending)
+            queue = Queue(Services(settings, line, signer, clock, pulse, errands, positions, gate))
             operations = Operations(line, pulse)
             self._admin = Admin(line, errands, settings.admin_keys)
             self._routes = routes(queue, self._admin, operations)

@@ -1,12 +1,11 @@
 """Requests that arrive together share round trips: under load a batch grows, the number of round trips does not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from shared.errors import OverloadedError
+from api.gate import Gate, Patience
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -17,37 +16,22 @@ Flush = Callable[[str, list[RequestT], Answer[AnswerT]], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Budget:
-    """How many requests may wait in this process, over all batchers."""
-
-    limit: int
-    used: int = 0
-
-    def take(self) -> None:
-        """One more waits; raises OverloadedError if too many do."""
-        if self.used >= self.limit:
-            raise OverloadedError
-        self.used += 1
-
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        """Waits alone, not in a batch."""
-        self.take()
-        try:
-            yield
-        finally:
-            self.used -= 1
-
-
-@dataclass(slots=True)
 class _Lane(Generic[RequestT, AnswerT]):
     """One event's waiting requests and its batches in flight, of which some have no answer yet."""
 
     requests: list[RequestT] = field(default_factory=list)
     futures: list["asyncio.Future[AnswerT]"] = field(default_factory=list)
+    since: list[float] = field(default_factory=list)
+    patience: Patience = field(default_factory=Patience)
     in_flight: int = 0
     unanswered: int = 0
     scheduled: bool = False
+
+    def take(self, size: int) -> tuple[list[RequestT], list["asyncio.Future[AnswerT]"]]:
+        """Takes the oldest out."""
+        requests, futures = self.requests[:size], self.futures[:size]
+        del self.requests[:size], self.futures[:size], self.since[:size]
+        return requests, futures
 
 
 class Batcher(Generic[RequestT, AnswerT]):
@@ -55,14 +39,14 @@ class Batcher(Generic[RequestT, AnswerT]):
     algorithm has it, unless a whole batch has come: then a second one is sent meanwhile.
 
     An error of a batch reaches every caller in it. A caller that goes away takes nobody with it: its request is
-    dropped if it is still waiting, else its answer is.
+    dropped if it is still waiting, else its answer is. The gate refuses, later, those who have waited too long.
     """
 
     def __init__(
-        self, flush: Flush[RequestT, AnswerT], budget: Budget, *, max_batch: int = 256, max_in_flight: int = 2
+        self, flush: Flush[RequestT, AnswerT], gate: Gate, *, max_batch: int = 256, max_in_flight: int = 2
     ) -> None:
         self._flush = flush
-        self._budget = budget
+        self._gate = gate
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         # Asked for each time it costs a system call.
@@ -72,13 +56,14 @@ class Batcher(Generic[RequestT, AnswerT]):
 
     def submit(self, event_id: str, request: RequestT) -> "asyncio.Future[AnswerT]":
         """The future answer to a request; raises OverloadedError if too many wait already."""
-        self._budget.take()
+        self._gate.enter()
         future: asyncio.Future[AnswerT] = self._loop.create_future()
         lane = self._lanes.get(event_id)
         if lane is None:
             lane = self._lanes[event_id] = _Lane()
         lane.requests.append(request)
         lane.futures.append(future)
+        lane.since.append(self._loop.time())
         if not lane.scheduled and self._may_start(lane):
             lane.scheduled = True
             # Whatever else is ready in this turn of the loop comes along.
@@ -93,16 +78,20 @@ class Batcher(Generic[RequestT, AnswerT]):
                 await asyncio.wait(self._tasks)
 
     def _may_start(self, lane: _Lane[RequestT, AnswerT]) -> bool:
-        return lane.in_flight < self._max_in_flight and (not lane.unanswered or len(lane.requests) >= self._max_batch)
+        # Where everybody waits too long already, a second batch would have to wait for the first one's answers.
+        full = len(lane.requests) >= self._max_batch and not lane.patience.is_late
+        return lane.in_flight < self._max_in_flight and (full or not lane.unanswered)
 
     def _start(self, event_id: str, lane: _Lane[RequestT, AnswerT]) -> None:
         lane.scheduled = False
         while lane.requests and self._may_start(lane):
-            requests, futures = lane.requests[: self._max_batch], lane.futures[: self._max_batch]
-            del lane.requests[: self._max_batch], lane.futures[: self._max_batch]
+            if overdue := lane.patience.overdue(lane.since, self._loop.time()):
+                self._gate.turn_away(lane.take(overdue)[1])
+                continue
+            requests, futures = lane.take(self._max_batch)
             if any(map(asyncio.Future.cancelled, futures)):
                 there = [pair for pair in zip(requests, futures, strict=True) if not pair[1].cancelled()]
-                self._budget.used -= len(futures) - len(there)
+                self._gate.forget(len(futures) - len(there))
                 requests, futures = [request for request, _ in there], [future for _, future in there]
             if requests:
                 lane.in_flight += 1
@@ -125,7 +114,7 @@ class Batcher(Generic[RequestT, AnswerT]):
         def answer(answers: Sequence[AnswerT] | Exception) -> None:
             nonlocal answered
             answered = True
-            self._budget.used -= len(futures)
+            self._gate.serve(len(futures))
             lane.unanswered -= 1
             if isinstance(answers, Exception):
                 for future in futures:

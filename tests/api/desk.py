@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from api.batching import Batcher, Budget
+from api.batching import Batcher
+from api.gate import Gate
 
 Answers = Callable[[Any], None]
 
@@ -20,10 +21,10 @@ class Desk:
         self.open = self.most_open = 0
         self.go, self.end = asyncio.Event(), asyncio.Event()
         self.error: Exception | None = None
-        self.budget = Budget(limit)
+        self.gate = Gate(limit)
         # The one place that knows how a batcher is made.
         self.batcher: Batcher[int, str] = Batcher(
-            self.flush, self.budget, max_batch=max_batch, max_in_flight=max_in_flight
+            self.flush, self.gate, max_batch=max_batch, max_in_flight=max_in_flight
         )
 
     async def ask(self, event: str, request: int) -> str:

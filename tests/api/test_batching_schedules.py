@@ -105,7 +105,7 @@ async def play(desk: Scheduled, schedule: list[tuple[str, Any, int]]) -> tuple[l
                 drains.append(asyncio.create_task(desk.batcher.drain()))
             case "answer" | "fail" | "fail late" | "end":
                 desk.decide(what, argument)
-        assert 0 <= desk.budget.used <= desk.budget.limit
+        assert 0 <= desk.gate.waiting <= desk.gate.limit
     desk.let_all_through()
     async with asyncio.timeout(20):
         found = await asyncio.gather(*(task for _, _, task in callers), return_exceptions=True)
@@ -144,7 +144,7 @@ def test_nobody_is_lost_mixed_up_or_counted_twice(
             assert order == sorted(order)
         assert desk.most_in_flight <= max_in_flight
         assert all(len(batch.requests) <= max_batch for batch in desk.flushes)
-        assert desk.budget.used == 0
+        assert desk.gate.waiting == 0
         assert not any(desk.in_flight.values())
 
     asyncio.run(run())
