@@ -105,12 +105,10 @@ class Queue:
         if not EVENT_ID.fullmatch(event_id):
             raise invalid("event_id must match [A-Za-z0-9_.:-]{1,64}")
         who = self._who(request, headers, ask.user_id)
-        key = headers.get(b"idempotency-key")
-        if key is not None:
-            if not 16 <= len(key) <= 128:
-                raise invalid("Idempotency-Key must have 16 to 128 characters")
-            key = blake2b(key, digest_size=16).digest() + blake2b(who, digest_size=8).digest()
-        answer = await self._joins.submit(event_id, Join(key or b"", who))
+        key = _idempotency_key(headers)
+        if key:
+            key += blake2b(who, digest_size=8).digest()
+        answer = await self._joins.submit(event_id, Join(key, who))
         if answer is None:
             raise KeyReusedError
         return answer
@@ -172,12 +170,14 @@ class Queue:
 
     async def redeem(self, request: Request) -> Response:
         """POST /api/v1/queue/redeem"""
-        ask = decode(self._decode_redeem, await request.body(request.headers()))
+        headers = request.headers()
+        ask = decode(self._decode_redeem, await request.body(headers))
         if not ask.reservation_token:
             raise InvalidTokenError("reservation_token is missing")
         token = self._signer.verify_reservation(ask.reservation_token)
+        key = _idempotency_key(headers)
         with self._gate.alone(), self._watched(token.event_id):
-            redeemed = await self._line.redeem(token.event_id, token.ticket, token.issued)
+            redeemed = await self._line.redeem(token.event_id, token.ticket, token.issued, key.hex())
         if redeemed.code == RedeemCode.ALREADY_REDEEMED:
             raise _already_redeemed()
         if redeemed.code == RedeemCode.EXPIRED:
@@ -278,6 +278,16 @@ class Queue:
                 raise invalid("the user header must be UTF-8")
             return b"v" + verified
         return b"u" + label.encode() if label else b""
+
+
+def _idempotency_key(headers: dict[bytes, bytes]) -> bytes:
+    """Its digest, b'' if there is none."""
+    key = headers.get(b"idempotency-key")
+    if key is None:
+        return b""
+    if not 16 <= len(key) <= 128:
+        raise invalid("Idempotency-Key must have 16 to 128 characters")
+    return blake2b(key, digest_size=16).digest()
 
 
 def _token_expired() -> HttpError:

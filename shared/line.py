@@ -137,9 +137,9 @@ class Line:
         """Takes tickets out of the line, or cancels their unredeemed reservations; returns how many left."""
         return int(await self._step("leave", event_id, *tickets))
 
-    async def redeem(self, event_id: str, ticket: int, issued: int) -> replies.Redeemed:
-        """Redeems the reservation issued at a time in ms, once."""
-        code, who, granted = await self._step("redeem", event_id, ticket, issued, acknowledged=True)
+    async def redeem(self, event_id: str, ticket: int, issued: int, key: str = "") -> replies.Redeemed:
+        """Redeems the reservation issued at a time in ms, once; again for the same key (hexadecimal)."""
+        code, who, granted = await self._step("redeem", event_id, ticket, issued, key, acknowledged=True)
         return replies.Redeemed(code, who, int(float(granted)))
 
     async def index(self, event_id: str) -> replies.Index | None:

@@ -19,10 +19,9 @@ end
 -- A reservation already given: the same one again while it lives, a new one for a lost reply after that.
 local function again(ticket)
   local first = tonumber(call('ZSCORE', ADMITTED, ticket))
-  local issued, redeemed, who = string.match(call('HGET', PASSES, ticket) or '', '^(%d+) (%d) (.*)$')
-  if redeemed == '1' then return answer(3, 0, 0) end
+  local issued, redeemed, _, who = pass_of(ticket)
+  if redeemed then return answer(3, 0, 0) end
   if not issued then return answer(0, 0, 0) end
-  issued = tonumber(issued)
   local left = pass_ttl - max(0, now - issued)
   if left <= 0 then
     if now - first > HEARTBEAT_TTL then return answer(0, 0, 0) end

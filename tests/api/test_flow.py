@@ -92,6 +92,23 @@ async def test_a_reservation_is_redeemed_once_and_its_ticket_enters_no_more(
     assert (await status(http, token))["status"] == "admitted"
 
 
+async def test_a_redeem_whose_answer_was_lost_is_asked_for_again_with_its_key(
+    http: httpx.AsyncClient, event: str
+) -> None:
+    reservation = (await enter(http, (await join(http, event))["waiting_token"]))["reservation_token"]
+
+    async def ask(key: str) -> httpx.Response:
+        body = {"reservation_token": reservation}
+        return await http.post("/api/v1/queue/redeem", json=body, headers={"Idempotency-Key": key})
+
+    refused(await ask("too short"), 400, "INVALID_REQUEST")
+    first = await ask("order-4711-attempt")
+    assert first.status_code == 200
+    assert (await ask("order-4711-attempt")).json() == first.json()
+    refused(await ask("order-4712-attempt"), 409, "ALREADY_REDEEMED")
+    refused(await try_redeem(http, reservation), 409, "ALREADY_REDEEMED")
+
+
 async def test_a_lapsed_reservation_is_refused_and_the_same_ticket_gets_another(
     http: httpx.AsyncClient, event: str
 ) -> None:

@@ -143,6 +143,29 @@ async def test_a_reservation_is_redeemed_once_and_then_enter_says_so(room: Room)
     assert (await room.totals())["redeemed"] == 1
 
 
+async def test_a_redeem_is_answered_again_to_the_key_that_made_it_and_to_no_other(room: Room) -> None:
+    (ticket,) = await room.join(who=b"u1 2f x")
+    (pass_,) = await room.enter(ticket)
+    first = await room.line.redeem(room.event, ticket, pass_.issued, "aa01")
+    room.clock.advance(PASS_TTL + 5)
+    assert await room.line.redeem(room.event, ticket, pass_.issued, "aa01") == first
+    assert first == (RedeemCode.REDEEMED, b"u1 2f x", pass_.issued)
+    for other in ("", "aa02", "aa"):
+        again = await room.line.redeem(room.event, ticket, pass_.issued, other)
+        assert again.code == RedeemCode.ALREADY_REDEEMED
+    assert (await room.enter(ticket))[0].code == EnterCode.ALREADY_REDEEMED
+    assert await room.leave(ticket) == 0
+    assert (await room.totals())["redeemed"] == 1
+
+
+async def test_a_redeem_without_a_key_is_never_answered_again(room: Room) -> None:
+    (ticket,) = await room.join()
+    (pass_,) = await room.enter(ticket)
+    assert (await room.line.redeem(room.event, ticket, pass_.issued)).code == RedeemCode.REDEEMED
+    for key in ("", "aa01"):
+        assert (await room.line.redeem(room.event, ticket, pass_.issued, key)).code == RedeemCode.ALREADY_REDEEMED
+
+
 async def test_a_redeem_tells_who_and_when_they_were_first_let_in(room: Room) -> None:
     (joined,) = await room.enqueue(Join(b"", "v대기 1 x".encode()))
     (first,) = await room.enter(joined.ticket)

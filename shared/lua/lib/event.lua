@@ -132,6 +132,12 @@ local function eta_rate()
   return max(measured > 0 and measured or rate, head_speed())
 end
 
+-- An admitted ticket's reservation: when last issued in ms, whether redeemed and by which key, and who holds it.
+local function pass_of(ticket)
+  local issued, redeemed, key, who = string.match(call('HGET', PASSES, ticket) or '', '^(%d+) (%d)(%x*) (.*)$')
+  return tonumber(issued), redeemed == '1', key, who
+end
+
 -- now in ms, flags (1 damaged, 2 paused, 4 the log is lost), tokens, rate, head speed and rate for ETAs in
 -- people/s, people in line
 local function standing()
