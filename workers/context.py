@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -17,8 +17,6 @@ _log = structlog.get_logger(__name__)
 
 CONCURRENCY = 4
 """Events that one job has in hand at once: more would not be faster, one Redis serves them all."""
-
-ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ Job = Callable[[Context, Any], Coroutine[Any, Any, None]]
 
 
 def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
-    """Makes an arq job of a function over typed work. While Redis is away it does nothing: the sweep asks again."""
+    """Makes an arq job of a function over typed work. What Redis is away for is left: the sweep asks again."""
 
     async def run(ctx: Context, payload: Any) -> None:
         try:
@@ -52,19 +50,20 @@ def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
     return run
 
 
-async def for_each(items: Iterable[ItemT], visit: Callable[[ItemT], Awaitable[None]]) -> None:
-    """Visits every item, a few at once; one's error does not stop the others, Redis's absence does."""
-    waiting = iter(items)
-    away: list[UnavailableError] = []
+async def for_each(line: Line, event_ids: Iterable[str], visit: Callable[[str], Awaitable[None]]) -> None:
+    """Visits every event, a few at once; one's error does not stop the others. Raises UnavailableError at the end."""
+    waiting = iter(event_ids)
+    left: list[UnavailableError] = []
 
     async def go_through() -> None:
-        for item in waiting:
-            if away:
-                return
+        for event_id in waiting:
+            # One has found out: the others on that server need not. A cluster's other servers are there.
+            if left and line.is_away(event_id):
+                continue
             try:
-                await visit(item)
+                await visit(event_id)
             except UnavailableError as error:
-                away.append(error)
+                left.append(error)
             except DaegiError as error:
                 _log.error("an event was passed over", visit=visit.__name__, error=str(error))
             except Exception as error:  # noqa: BLE001 - one event's fault must not end the others
@@ -72,5 +71,5 @@ async def for_each(items: Iterable[ItemT], visit: Callable[[ItemT], Awaitable[No
                 telemetry.capture(error, visit=visit.__name__)
 
     await asyncio.gather(*(go_through() for _ in range(CONCURRENCY)))
-    if away:
-        raise away[0]
+    if left:
+        raise left[0]

@@ -14,4 +14,4 @@ async def refresh_heartbeats(tools: Tools, work: Work) -> None:
         for start in range(0, len(tickets), CHUNK):
             await tools.line.refresh(event_id, tickets[start : start + CHUNK])
 
-    await for_each(work.tickets, refresh)
+    await for_each(tools.line, work.tickets, refresh)

@@ -26,4 +26,4 @@ async def compute_positions(tools: Tools, work: Work) -> None:
         if not await tools.line.publish_index(event_id):
             published.pop(event_id, None)
 
-    await for_each(work.events, publish)
+    await for_each(tools.line, work.events, publish)

@@ -45,4 +45,4 @@ async def reap_expired(tools: Tools, work: Work) -> None:
         if expired:
             _log.info("people were expired", event_id=event_id, expired=expired)
 
-    await for_each(work.activity, reap)
+    await for_each(line, work.activity, reap)

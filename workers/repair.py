@@ -16,17 +16,15 @@ _REBUILDS = 3
 async def repair_index(tools: Tools, work: Work) -> None:
     """Repairs the tickets that are named, and whole events where their counts differ."""
 
-    async def repair_tickets(event_id: str) -> None:
-        tickets = work.tickets[event_id]
+    async def repair(event_id: str) -> None:
+        tickets = work.tickets.get(event_id, [])
         for start in range(0, len(tickets), CHUNK):
             repaired = await tools.line.repair(event_id, tickets=tickets[start : start + CHUNK])
             await tools.line.note_activity([event_id], repaired.standing.now)
+        if event_id in work.events:
+            await repair_event(tools.line, event_id)
 
-    async def repair(event_id: str) -> None:
-        await repair_event(tools.line, event_id)
-
-    await for_each(work.tickets, repair_tickets)
-    await for_each(work.events, repair)
+    await for_each(tools.line, dict.fromkeys([*work.tickets, *work.events]), repair)
 
 
 async def repair_event(line: Line, event_id: str) -> None:
