@@ -181,7 +181,8 @@ async def fill(line: Line, event: str, people: int) -> list[int]:
     while len(tickets) < people:
         batch = await line.enqueue(event, [Join(b"", b"")] * min(256, people - len(tickets)), may_create=True)
         some = [joined.ticket for joined in batch.joined]
-        await line.confirm(event, some, batch.standing.now, note_activity=True)
+        await line.confirm(event, some, batch.standing.now, note_activity=False)
+        await line.note_activity([event], batch.standing.now)
         tickets += some
     return tickets
 

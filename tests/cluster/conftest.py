@@ -75,6 +75,12 @@ def spread(cluster: Cluster, event: str) -> dict[str, Node]:
     raise AssertionError("unreachable")
 
 
+def dispensable(cluster: Cluster) -> Node:
+    """A master without the keys that belong to no event."""
+    needed = {cluster.master_of(key) for key in (KEYS.events, KEYS.pulse, KEYS.sweep)}
+    return next(master for master in cluster.masters if master not in needed)
+
+
 class Seen:
     """An event as its master has it now."""
 

@@ -4,16 +4,9 @@ from itertools import islice
 
 from shared.embedded import RedisServer
 from shared.line import Join, Line
-from tests.cluster.conftest import KEYS, LIFE, Seen, names_on
-from tests.cluster.nodes import Node
+from tests.cluster.conftest import LIFE, Seen, dispensable, names_on
 from tests.cluster.servers import Cluster
 from tests.processes import Worker, eventually
-
-
-def dispensable(cluster: Cluster) -> Node:
-    """A master without the keys that belong to no event."""
-    needed = {cluster.master_of(key) for key in (KEYS.events, KEYS.pulse, KEYS.sweep)}
-    return next(master for master in cluster.masters if master not in needed)
 
 
 async def test_workers_go_on_with_the_events_of_the_others(

@@ -1,0 +1,101 @@
+"""A master is killed and its replica takes over while people join and poll."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.embedded import RedisServer
+from shared.line import Line
+from shared.tickets import Signer
+from tests.api.calls import Monitor, fill, retry_after, running, status, try_join, try_status
+from tests.cluster.conftest import CLOSED, KEYS, Seen, dispensable, spread
+from tests.cluster.nodes import Node
+from tests.cluster.servers import Cluster
+from tests.processes import SECRET, Api, eventually
+
+VICTIMS: dict[str, Callable[[Cluster], Node]] = {
+    "with events alone": dispensable,
+    "with the list of events": lambda cluster: cluster.master_of(KEYS.events),
+    "with the pulses": lambda cluster: cluster.master_of(KEYS.pulse),
+}
+
+
+class Regular:
+    """Somebody who asks for the same thing again and again: how often with which answer."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, httpx.Response]]) -> None:
+        self.answers: Counter[int] = Counter()
+        self._ask = ask
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            answer = await self._ask()
+            self.answers[answer.status_code] += 1
+            if answer.status_code == 503:
+                assert retry_after(answer) <= 10
+            await asyncio.sleep(0.02)
+
+
+async def has_index(http: httpx.AsyncClient, master: Node, token: str) -> None:
+    """Polls until the process has asked for the index that bridges an outage."""
+    async with Monitor(master.url) as monitor:
+
+        async def asked() -> bool:
+            await status(http, token)
+            return any(command.startswith("GET position_index") for command in await monitor.commands())
+
+        await eventually(asked)
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+async def test_events_on_other_masters_do_not_notice_and_leases_bridge_the_gap(
+    cluster: Cluster, cluster_line: Line, queue_server: RedisServer, event: str, victim: str
+) -> None:
+    signer, killed = Signer([SECRET]), VICTIMS[victim](cluster)
+    events = spread(cluster, event)
+    api = Api(cluster.url, jobs_redis_url=queue_server.url, **CLOSED)
+    people: dict[str, dict[str, Regular]] = {}
+    tokens = {}
+    async with running(api) as http:
+        for name, master in events.items():
+            *_, last = await fill(cluster_line, name, 5)
+            await cluster_line.publish_index(name)
+            now = Seen(cluster, name).now()
+            fresh = signer.waiting(name, last, now)
+            tokens[name] = old = signer.waiting(name, last, now - 80_000)
+            await has_index(http, master, fresh)
+            people[name] = {
+                "joins": Regular(partial(try_join, http, name)),
+                "polls": Regular(partial(try_status, http, old)),
+                "polls under a lease": Regular(partial(try_status, http, fresh)),
+            }
+        regulars = [asyncio.create_task(one.run()) for some in people.values() for one in some.values()]
+        try:
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(cluster.fail_over, killed)
+
+            async def all_served() -> bool:
+                return {(await try_join(http, name)).status_code for name in events} == {202}
+
+            await eventually(all_served)
+        finally:
+            for task in regulars:
+                task.cancel()
+            ended = await asyncio.gather(*regulars, return_exceptions=True)
+        assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
+        for name, master in events.items():
+            seen = {what: one.answers for what, one in people[name].items()}
+            if master is killed:
+                assert all(seen[what][503] > 10 for what in ("joins", "polls")), seen
+                # Who asks in the very moment may be told to ask again.
+                assert seen["polls under a lease"][503] <= 3, seen
+            else:
+                assert [list(answers) for answers in seen.values()] == [[202], [200], [200]], seen
+            assert (await status(http, tokens[name]))["position"] == 5
+        assert "Traceback" not in api.log()
