@@ -25,7 +25,8 @@ sentinel failover-timeout lines 3000
 
 @pytest.fixture
 def master() -> Iterator[RedisServer]:
-    with RedisServer().start() as server:
+    # Redis 7 would wait 5 s for more replicas before it sends anything to the first.
+    with RedisServer().start(None, None, "--repl-diskless-sync-delay", "0") as server:
         yield server
 
 
@@ -66,9 +67,15 @@ async def test_places_outlive_a_master_that_sentinels_replace(
     url = f"redis+sentinel://{LOCALHOST}:1,{LOCALHOST}:{sentinel}/lines"
     with Api(url, jobs_redis_url=jobs, min_replicas_ack=1) as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=10, trust_env=False) as http:
-            join = await http.post("/api/v1/queue/join", json={"event_id": event})
-            assert join.status_code == 202
-            token = join.json()["waiting_token"]
+
+            async def joined() -> httpx.Response | None:
+                answer = await http.post(
+                    "/api/v1/queue/join", json={"event_id": event}, headers={"Idempotency-Key": "the key of somebody"}
+                )
+                return answer if answer.status_code == 202 else None
+
+            # The replica may not be in sync yet.
+            token = (await eventually(joined)).json()["waiting_token"]
             master.kill()
 
             async def asked() -> httpx.Response | None:
