@@ -9,16 +9,20 @@ from urllib.parse import unquote, urlsplit
 
 from shared.jobs import queue_name
 from shared.keys import Keys
+from shared.redis_url import RedisUrl
 from shared.settings import Settings, SettingsError, load_settings
 
 LINE = (
-    *("client|setname", "select", "evalsha", "script|load", "wait"),
+    *("client|setname", "select", "info", "evalsha", "script|load", "wait"),
     *("get", "set", "exists", "unlink", "rename", "time"),
     *("hdel", "hget", "hincrby", "hlen", "hmget", "hscan", "hset"),
     *("xadd", "xdel", "xinfo|stream", "xlen", "xrange", "xrevrange", "xsetid"),
     *("zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrank", "zrem", "zscore"),
 )
 """Of the Redis with the lines; those that scripts call are among them, for Redis asks the user's rights there too."""
+
+CLUSTER = ("cluster|slots", "del")
+"""Of each node of a cluster, beside those."""
 
 JOBS = (
     *("select", "watch", "unwatch", "multi", "exec", "ping", "info", "dbsize"),
@@ -44,8 +48,12 @@ def set_user(settings: Settings, *, jobs: bool = False) -> str:
     commands: list[str] = []
     patterns: list[str] = []
     if not jobs or one_server:
+        keys = Keys(_literally(settings.key_prefix))
         commands += LINE
-        patterns += _line_patterns(settings.key_prefix)
+        patterns += [keys.events, keys.pulse, keys.sweep, *keys.event("*")]
+        if RedisUrl.parse(settings.redis_url).kind == "cluster":
+            commands += CLUSTER
+            patterns.append(f"{keys.prefix}probe:*")
     if jobs or one_server:
         commands += JOBS
         queue = _literally(queue_name(settings))
@@ -54,11 +62,6 @@ def set_user(settings: Settings, *, jobs: bool = False) -> str:
     digest = sha256(unquote(url.password).encode()).hexdigest()
     # A user starts with every channel on Redis 6.2.
     return " ".join(["ACL SETUSER", unquote(url.username), "reset", "on", f"#{digest}", "resetchannels", *rules])
-
-
-def _line_patterns(prefix: str) -> list[str]:
-    keys = Keys(_literally(prefix))
-    return [keys.events, keys.pulse, keys.sweep, *keys.event("*")]
 
 
 def _literally(text: str) -> str:
