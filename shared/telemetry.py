@@ -13,13 +13,16 @@ import structlog
 from shared.settings import Settings
 
 _TOKEN = re.compile(r"\b([wr])~[A-Za-z0-9_.:-]{1,64}~[0-9~]+~[A-Za-z0-9_-]{22}")
+_QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
+"""In a path a token may be percent-encoded, or not quite a token and yet most of one."""
+
 _CHATTY = ("arq", "granian.access", "uvicorn.access")
 """Loggers whose info is a line a job or a request: ours is a line a change of state."""
 
 
 def redact(text: str) -> str:
-    """The text with every token cut down to its kind."""
-    return _TOKEN.sub(r"\1~[redacted]", text)
+    """The text with every token cut down to its kind, and every query's token to nothing."""
+    return _TOKEN.sub(r"\1~[redacted]", _QUERY.sub(r"\1[redacted]", text))
 
 
 def configure(settings: Settings) -> None:
@@ -56,6 +59,7 @@ def configure(settings: Settings) -> None:
     if settings.sentry_dsn:
         sentry_sdk.init(
             dsn=settings.sentry_dsn.get_secret_value(),
+            environment=settings.environment,
             # They wrap every request and job; what is unexpected is reported by hand, off the hot path.
             default_integrations=False,
             auto_enabling_integrations=False,
@@ -75,16 +79,21 @@ def capture(error: BaseException, **tags: str) -> None:
 
 
 def _redact_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = redact(value)
+    event.update(_redact_all(dict(event)))
     return event
 
 
 def _scrub(event: Any, _: Any) -> Any:
     event.pop("request", None)
     event.pop("user", None)
-    for error in event.get("exception", {}).get("values", ()):
-        if isinstance(error.get("value"), str):
-            error["value"] = redact(error["value"])
-    return event
+    return _redact_all(event)
+
+
+def _redact_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {name: _redact_all(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redact_all(inner) for inner in value]
+    return value

@@ -3,7 +3,7 @@
 import io
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
@@ -31,8 +31,16 @@ def test_a_token_is_cut_down_to_its_kind_wherever_it_stands(token: str, before: 
 
 def test_several_tokens_are_all_cut_down_and_the_rest_stays() -> None:
     text = f"GET /api/v1/queue/status?token={TOKENS[0]}&x=1 then {TOKENS[2]}."
-    assert telemetry.redact(text) == "GET /api/v1/queue/status?token=w~[redacted]&x=1 then r~[redacted]."
+    assert telemetry.redact(text) == "GET /api/v1/queue/status?token=[redacted]&x=1 then r~[redacted]."
     assert telemetry.redact("nothing to hide: w~concert~12") == "nothing to hide: w~concert~12"
+
+
+@pytest.mark.parametrize("spoil", [lambda token: token[:-1], lambda token: token.replace("~", "%7E"), str.upper])
+def test_what_is_almost_a_token_in_a_path_is_cut_out_too(spoil: Callable[[str], str]) -> None:
+    for query in (f"?token={spoil(TOKENS[0])}", f"?x=1&token={spoil(TOKENS[0])}&y=2"):
+        cut = telemetry.redact(f'"GET /api/v1/queue/status{query} HTTP/1.1" 400')
+        assert spoil(TOKENS[0])[-21:] not in cut
+        assert cut.endswith(' HTTP/1.1" 400')
 
 
 @pytest.fixture
@@ -48,14 +56,14 @@ def _logs_as_they_were() -> Iterator[None]:
 def test_what_is_logged_is_cut_down_too_also_inside_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure(Settings.model_validate({"token_secrets": ["a secret of this test"]}))
     log = structlog.get_logger("tests")
-    log.warning("seen", token=TOKENS[0])
+    log.warning("seen", token=TOKENS[0], more={"tokens": [TOKENS[1], (TOKENS[2],)]})
     try:
         raise ValueError(f"bad: {TOKENS[1]}")
     except ValueError:
         log.exception("failed")
         logging.getLogger("some.library").exception("failed with %s", TOKENS[2])
     written = capsys.readouterr().err
-    assert written.count("[redacted]") >= 4
+    assert written.count("[redacted]") >= 6
     assert "ValueError: bad: w~[redacted]" in written
     for token in TOKENS:
         assert token.rpartition("~")[2] not in written

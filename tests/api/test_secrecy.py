@@ -1,0 +1,207 @@
+"""Nothing secret is ever written: not in the logs of real processes at their most talkative, nor in error reports."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from shared.acl import set_user
+from shared.embedded import LOCALHOST, RedisServer
+from shared.keys import Keys
+from shared.settings import Settings
+from tests.api.bad_requests import JOIN, STRANGER, TICKET
+from tests.api.calls import client, enter, join, leave, status, try_enter, try_join, try_redeem
+from tests.processes import Api, Process, Worker, eventually
+
+Client = Any
+"""A plain client of Redis: redis-py types every answer as if it might not have to be awaited."""
+
+# All that must stay unwritten has this in it, but for tokens: of those it is the MAC.
+HUSH = "hush"
+SECRET, ADMIN_KEY, PASSWORD = f"{HUSH}-a-secret-that-signs", f"{HUSH}-an-operators-key", f"{HUSH}-a-password-of-redis"
+DSN_KEY = "f00dfacef00dfacef00dfacef00dface"
+USER, LABEL, KEY = f"{HUSH}-verified@example.org", f"{HUSH}-label", f"{HUSH}-idempotency-key"
+
+
+class Reports:
+    """A server of Sentry's protocol as far as a client sees, which keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        kept = self.bodies
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                kept.append((gzip.decompress(body) if self.headers["content-encoding"] == "gzip" else body).decode())
+                self.send_response(200)
+                self.send_header("content-length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer((LOCALHOST, 0), Handler)
+        self.dsn = f"http://{DSN_KEY}@{LOCALHOST}:{self._server.server_port}/1"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def errors(self) -> list[tuple[str, str]]:
+        """Type and value of each error that was reported."""
+        events = [json.loads(line) for body in self.bodies for line in body.splitlines() if '"exception"' in line]
+        return [(error["type"], error["value"]) for event in events for error in event["exception"]["values"]]
+
+
+@pytest.fixture
+def reports() -> Iterator[Reports]:
+    with Reports() as started:
+        yield started
+
+
+class ChattyApi(Api):
+    """Under uvicorn with its access log, which writes down every path and query."""
+
+    def __init__(self, redis_url: str, **settings: Any) -> None:
+        super().__init__(redis_url, server="uvicorn", **settings)
+
+    @property
+    def command(self) -> list[str]:
+        return [part for part in super().command if part != "--no-access-log"]
+
+
+@pytest.fixture
+async def redis(own_server: RedisServer) -> AsyncIterator[Client]:
+    """Its administrator."""
+    async with Redis.from_url(own_server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def given(own_server: RedisServer, reports: Reports) -> dict[str, Any]:
+    return {
+        "redis_url": f"redis://daegi:{PASSWORD}@{LOCALHOST}:{own_server.port}/0",
+        "token_secrets": [SECRET],
+        "admin_keys": [ADMIN_KEY],
+        "trusted_user_header": "X-User-Id",
+        "sentry_dsn": reports.dsn,
+        "log_level": "debug",
+        "heartbeat_ttl": 30,
+    }
+
+
+async def everything_people_do(http: httpx.AsyncClient, event: str) -> list[str]:
+    """Well-formed and other requests with secrets wherever they may be; all the tokens in them."""
+    first = (await join(http, event, key=KEY, user=USER))["waiting_token"]
+    second = (await join(http, event, key=KEY + "-2", label=LABEL))["waiting_token"]
+    polled = (await status(http, first))["waiting_token"]
+    reservation = (await enter(http, polled))["reservation_token"]
+    strangers = STRANGER.waiting(event, TICKET)
+    tokens = [first, second, polled, reservation, strangers]
+    for token in tokens:
+        for spoilt in (token, token[:-1], token.replace("~", "%7E"), token + "&x=1", f"{token}~{HUSH}"):
+            await http.get(f"/api/v1/queue/status?token={spoilt}", headers={"X-Request-ID": token})
+            await http.get(f"/api/v1/queue/status?x=1&token={spoilt}")
+            await try_enter(http, spoilt)
+            await try_redeem(http, spoilt)
+    await leave(http, second)
+    await try_join(http, event, key=KEY, label=f"{LABEL}-2")
+    await try_join(http, event, label=f"{HUSH}" * 100)
+    await http.post(JOIN, content=f'{{"event_id": "{event}", "user_id": {HUSH}}}')
+    await http.post(JOIN, content=f'{{"event_id": "{HUSH} {HUSH}"}}')
+    for key in (ADMIN_KEY, f"{ADMIN_KEY}-wrong"):
+        headers = {"Authorization": f"Bearer {key}"}
+        await http.get(f"/api/v1/admin/events/{event}", headers=headers)
+        await http.put(f"/api/v1/admin/events/{event}", headers=headers, json={HUSH: HUSH, "rate": HUSH})
+    return tokens
+
+
+async def harm(http: httpx.AsyncClient, redis: Client, event: str, tokens: list[str]) -> None:
+    """Makes every step fail in one way after another that nobody expects."""
+    keys = Keys().event(event)
+
+    async def ask() -> None:
+        await try_join(http, event, key=KEY, user=USER)
+        await try_join(http, event, key=f"{KEY}-3", user=f"{USER}-3")
+        for token in tokens:
+            await http.get(f"/api/v1/queue/status?token={token}", headers={"X-Request-ID": token})
+            await try_enter(http, token)
+            await try_redeem(http, token)
+            await leave(http, token)
+
+    # Who was let in is somebody unreadable.
+    entered = (await join(http, event, user=f"{USER}-4"))["waiting_token"]
+    reservation = (await enter(http, entered))["reservation_token"]
+    ticket = entered.split("~")[2]
+    await redis.hset(keys.passes, ticket, await redis.hget(keys.passes, ticket) + b"\xff")
+    assert (await try_redeem(http, reservation)).status_code == 500
+    tokens += [entered, reservation]
+    for key in (keys.places, keys.dedupe_new, keys.passes, keys.stream, keys.state):
+        await redis.delete(key)
+        await redis.set(key, f"{USER} {LABEL}")
+        await ask()
+        await redis.delete(key)
+    await redis.hset(keys.state, "schema", 99)
+    await ask()
+
+
+@pytest.mark.parametrize("kind", [Api, ChattyApi])
+async def test_neither_logs_nor_reports_hold_anything_secret(
+    redis: Client, reports: Reports, given: dict[str, Any], kind: type[Api], event: str
+) -> None:
+    await redis.execute_command(*set_user(Settings.model_validate(given)).split())
+    url = given.pop("redis_url")
+    api, worker = kind(url, **given), Worker(url, **given)
+    locked_out = Api(url.replace(PASSWORD, f"{PASSWORD}-wrong"), probe="/healthz", **given)
+    with contextlib.ExitStack() as stack:
+        for process in (api, worker, locked_out):
+            await asyncio.to_thread(stack.enter_context, process)
+        async with client(locked_out.url) as http:
+            assert (await try_join(http, event, key=KEY, user=USER)).status_code == 503
+        async with client(api.url) as http:
+            tokens = await everything_people_do(http, event)
+            await harm(http, redis, event, tokens)
+
+        async def reported() -> bool:
+            return len(reports.errors()) >= 10 and "passed over" in worker.log()
+
+        await eventually(reported)
+        logs = {process: stop_and_read(process) for process in (api, worker, locked_out)}
+    for process, log in logs.items():
+        assert secrets_in(log, tokens) == [], process.module
+        assert DSN_KEY not in log
+    # They were as talkative as they can be.
+    assert '"level": "debug"' in logs[api]
+    assert "\\u2192 sweep()" in logs[worker]
+    assert "a request failed" in logs[api]
+    assert "AuthenticationError" in logs[locked_out]
+    assert ("/api/v1/queue/status?token=[redacted]" in logs[api]) == (kind is ChattyApi)
+    assert secrets_in("\n".join(reports.bodies), tokens) == []
+    assert {"ResponseError", "UnicodeDecodeError"} <= {type_ for type_, _ in reports.errors()}
+
+
+def stop_and_read(process: Process) -> str:
+    process.stop()
+    return process.log()
+
+
+def secrets_in(text: str, tokens: list[str]) -> list[str]:
+    """Lines with something of ours in them; a MAC without its last letter is one too."""
+    macs = [token.rpartition("~")[2][:-1] for token in tokens]
+    return [line for line in text.splitlines() if any(secret in line for secret in (HUSH, *macs))]
