@@ -2,13 +2,15 @@
 
 import argparse
 import errno
+import os
 import socket
 import sys
+import tempfile
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 
-from shared.settings import SettingsError, load_settings
+from shared.settings import Settings, SettingsError, load_settings
 
 _STOP_SECONDS = 10
 _BACKLOG = 4096
@@ -31,6 +33,14 @@ def main() -> int:
     if problem := _obstacle(settings.host, settings.port):
         print(problem, file=sys.stderr)
         return 1
+    with tempfile.TemporaryDirectory(prefix="daegi-metrics-") as directory:
+        if settings.processes > 1:
+            os.environ.setdefault("DAEGI_METRICS_DIR", directory)
+        _serve(settings)
+    return 0
+
+
+def _serve(settings: Settings) -> None:
     Granian(
         "api.app:create_app",
         factory=True,
@@ -49,7 +59,6 @@ def main() -> int:
         workers_kill_timeout=_STOP_SECONDS,
         respawn_failed_workers=True,
     ).serve()
-    return 0
 
 
 def _obstacle(host: str, port: int) -> str:

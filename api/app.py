@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from time import perf_counter
 
 import structlog
 
@@ -17,6 +18,7 @@ from api.clock import RedisClock
 from api.gate import Gate
 from api.heartbeats import Errands
 from api.http import ClientGoneError, Header, HttpError, Receive, Request, Response, Scope, Send, refusal
+from api.measures import OTHER, Traffic, measure_ingress
 from api.operations import Operations
 from api.position_cache import PositionCache
 from api.pulse import Pulse
@@ -25,6 +27,7 @@ from shared import telemetry
 from shared.errors import DaegiError
 from shared.jobs import Jobs
 from shared.line import Line
+from shared.metrics import Metrics, measure_redis
 from shared.redis_client import connect
 from shared.settings import Settings, load_settings
 from shared.tickets import Signer
@@ -36,7 +39,9 @@ _ORPHAN_SECONDS = 5
 """A process without a parent has this long to end in good order."""
 
 _EVENT_PATH = "/api/v1/admin/events/"
-_COMMON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+_EVENT_PATTERN = "/api/v1/admin/events/{event_id}"
+_NO_STORE = ((b"cache-control", b"no-store"),)
+_COMMON_HEADERS = ((b"content-type", b"application/json"), *_NO_STORE)
 
 
 class App:
@@ -47,26 +52,34 @@ class App:
         self._routes: dict[str, dict[str, Handler]] = {}
         self._admin: Admin | None = None
         self._cors = Cors(settings.cors_origins)
+        self._metrics = Metrics(settings.metrics_dir)
+        self._traffic = Traffic(self._metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
             return
+        began = perf_counter()
         request = Request(scope, receive)
+        endpoint = scope["path"]
         try:
-            methods = self._routes.get(scope["path"])
+            methods = self._routes.get(endpoint)
+            if methods is None:
+                endpoint = _EVENT_PATTERN if endpoint.startswith(_EVENT_PATH) else OTHER
             handler = (methods and methods.get(scope["method"])) or self._find(scope)
             status, body, extra = await handler(request)
         except ClientGoneError:
             return
         except Exception as error:  # noqa: BLE001 - one envelope for everything that goes wrong
             status, body, extra = _failure(request, error)
-        headers = [*_COMMON_HEADERS, (b"content-length", b"%d" % len(body)), *extra]
+        common = _NO_STORE if extra and extra[0][0] == b"content-type" else _COMMON_HEADERS
+        headers = [*common, (b"content-length", b"%d" % len(body)), *extra]
         if self._cors.enabled:
             headers += self._cors.headers(request)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+        self._traffic.note(endpoint, status, perf_counter() - began)
 
     async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -126,14 +139,16 @@ class App:
             positions = PositionCache(line, clock, settings)
             stack.push_async_callback(positions.close)
             gate = Gate(settings.max_pending)
-            queue = Queue(Services(settings, line, signer, clock, pulse, errands, positions, gate))
-            operations = Operations(line, pulse)
+            queue = Queue(Services(settings, line, signer, clock, pulse, errands, positions, gate, self._metrics))
+            operations = Operations(line, pulse, self._metrics)
+            measure_ingress(self._metrics, gate, pulse, errands, positions)
+            measure_redis(self._metrics, redis, line)
             self._admin = Admin(line, errands, settings.admin_keys)
             self._routes = routes(queue, self._admin, operations)
             stack.push_async_callback(_farewell, pulse)
             stack.push_async_callback(errands.send)
             stack.push_async_callback(queue.drain)
-            for beat in (pulse.run, errands.run, redis.watch):
+            for beat in (pulse.run, errands.run, redis.watch, self._metrics.run):
                 task = asyncio.create_task(beat())
                 stack.push_async_callback(_end, task)
             _tune_interpreter()
@@ -153,6 +168,7 @@ def routes(queue: Queue, admin: Admin, operations: Operations) -> dict[str, dict
         "/api/v1/admin/events": {"GET": admin.list_events},
         "/healthz": {"GET": operations.healthz, "HEAD": operations.healthz},
         "/readyz": {"GET": operations.readyz, "HEAD": operations.readyz},
+        "/metrics": {"GET": operations.metrics},
     }
 
 

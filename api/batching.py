@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from api.gate import Gate, Patience
+from shared.metrics import Buckets
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -43,10 +44,17 @@ class Batcher(Generic[RequestT, AnswerT]):
     """
 
     def __init__(
-        self, flush: Flush[RequestT, AnswerT], gate: Gate, *, max_batch: int = 256, max_in_flight: int = 2
+        self,
+        flush: Flush[RequestT, AnswerT],
+        gate: Gate,
+        sizes: Buckets,
+        *,
+        max_batch: int = 256,
+        max_in_flight: int = 2,
     ) -> None:
         self._flush = flush
         self._gate = gate
+        self._sizes = sizes
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
         # Asked for each time it costs a system call.
@@ -94,6 +102,7 @@ class Batcher(Generic[RequestT, AnswerT]):
                 self._gate.forget(len(futures) - len(there))
                 requests, futures = [request for request, _ in there], [future for _, future in there]
             if requests:
+                self._sizes.observe(len(requests))
                 lane.in_flight += 1
                 lane.unanswered += 1
                 task = self._loop.create_task(self._run(event_id, lane, requests, futures))

@@ -56,7 +56,7 @@ class Gate:
     """
 
     def __init__(self, limit: int) -> None:
-        self.waiting = 0
+        self.waiting = self.refused = 0
         self.limit = limit
         self._loop = asyncio.get_running_loop()
         self._held: deque[asyncio.Future[Any]] = deque()
@@ -66,6 +66,7 @@ class Gate:
     def enter(self) -> None:
         """One more waits. If that is too many, the oldest of those held is refused, or this one: OverloadedError."""
         if self.waiting >= self.limit and not self._refuse(1):
+            self.refused += 1
             raise OverloadedError
         self.waiting += 1
 
@@ -113,4 +114,5 @@ class Gate:
             if not future.done():
                 future.set_exception(OverloadedError())
         self.waiting -= people
+        self.refused += people
         return people

@@ -1,6 +1,7 @@
 """What this process asks of the workers, gathered and sent once a second: a job a kind, however many events."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -29,8 +30,9 @@ class Errands:
     def __init__(self, line: Line, jobs: Jobs, clock: RedisClock) -> None:
         self.events = 0
         self._line, self._jobs, self._clock = line, jobs, clock
+        self.held = 0
         self._heartbeats: dict[str, set[int]] = {}
-        self._held = 0
+        self._oldest = 0.0
         self._changed: set[str] = set()
         self._active: set[str] = set()
         self._noted: dict[str, int] = {}
@@ -43,12 +45,18 @@ class Errands:
         if tickets is None:
             tickets = self._heartbeats[event_id] = set()
         if ticket not in tickets:
-            if self._held >= MAX_HEARTBEATS:
+            if self.held >= MAX_HEARTBEATS:
                 # After an outage nobody is expired for a whole heartbeat life, heard or not.
                 return self._line.is_away(event_id)
-            self._held += 1
+            if not self.held:
+                self._oldest = time.monotonic()
+            self.held += 1
             tickets.add(ticket)
         return True
+
+    def lag(self) -> float:
+        """Seconds that the oldest heartbeat held has waited."""
+        return time.monotonic() - self._oldest if self.held else 0.0
 
     def change(self, event_id: str) -> None:
         """This event's places changed, or somebody looked at them."""
@@ -86,7 +94,7 @@ class Errands:
                 _log.exception("an errand failed", errand=errand.__name__)
 
     async def _send_heartbeats(self) -> None:
-        heartbeats, self._heartbeats, self._held = self._heartbeats, {}, 0
+        heartbeats, self._heartbeats, self.held = self._heartbeats, {}, 0
         if not heartbeats:
             return
         try:

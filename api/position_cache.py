@@ -4,8 +4,10 @@ Nothing is remembered per waiter, so every process gives the same answer.
 """
 
 import asyncio
+import heapq
 from bisect import bisect_right
 from dataclasses import dataclass
+from operator import itemgetter
 
 from api.clock import RedisClock
 from shared.errors import DaegiError
@@ -23,6 +25,7 @@ OUTAGE_MS = 60_000
 
 _REFETCH_MS, _REFETCH_SMALL_MS = 500, 20_000
 _MAX_EVENTS = 10_000
+_MEASURED = 20
 
 
 @dataclass(slots=True)
@@ -108,6 +111,13 @@ class PositionCache:
         if cached.index is None or now - cached.index.standing.now > OUTAGE_MS:
             return 0
         return interpolate(cached.index, ticket)
+
+    def index_ages(self) -> list[tuple[str, float]]:
+        """The age in seconds of the indexes of the longest lines."""
+        now = self._clock.now() or 0
+        known = [(cached.waiting, event_id, cached.index) for event_id, cached in self._events.items()]
+        longest = heapq.nlargest(_MEASURED, known, key=itemgetter(0))
+        return [(event_id, max(0, now - index.standing.now) / 1000) for _, event_id, index in longest if index]
 
     async def close(self) -> None:
         """Ends what is being fetched."""

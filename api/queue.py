@@ -36,6 +36,7 @@ from shared.errors import (
 )
 from shared.keys import EVENT_ID
 from shared.line import Join, Line
+from shared.metrics import Metrics
 from shared.replies import EnterCode, Entered, JoinCode, PollCode, RedeemCode, Standing
 from shared.settings import Settings
 from shared.tickets import Signer
@@ -44,6 +45,8 @@ _log = structlog.get_logger(__name__)
 
 _HEARD = frozenset((JoinCode.NEW, JoinCode.IN_LINE))
 """Whose heartbeat a join writes: the others are in no line."""
+
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _MAX_ENTERS = 100
 """Enters in one script call."""
@@ -61,6 +64,7 @@ class Services:
     errands: Errands
     positions: PositionCache
     gate: Gate
+    metrics: Metrics
 
 
 class Queue:
@@ -76,13 +80,21 @@ class Queue:
         per_minute, address_header = settings.joins_per_minute, settings.trusted_address_header
         self._limit = JoinLimit(per_minute, address_header) if per_minute else None
         self._answers = Answers(services.signer, settings)
+        batches = services.metrics.histogram(
+            "daegi_batch_size", "Requests that shared a script call", "operation", bounds=_BATCH_SIZES
+        )
         size = settings.max_batch
-        self._joins: Batcher[Join, Response | None] = Batcher(self._flush_joins, self._gate, max_batch=size)
-        self._polls: Batcher[int, Response | None] = Batcher(self._flush_polls, self._gate, max_batch=size)
+        self._joins: Batcher[Join, Response | None] = Batcher(
+            self._flush_joins, self._gate, batches.of("join"), max_batch=size
+        )
+        self._polls: Batcher[int, Response | None] = Batcher(
+            self._flush_polls, self._gate, batches.of("poll"), max_batch=size
+        )
         # One costs Redis as much as six joins (36 us, measured): a batch of joins' size would block it for 9 ms.
-        few = min(size, _MAX_ENTERS)
-        self._enters: Batcher[int, tuple[Entered, Standing]] = Batcher(self._flush_enters, self._gate, max_batch=few)
-        self._leaves: Batcher[int, None] = Batcher(self._flush_leaves, self._gate, max_batch=size)
+        self._enters: Batcher[int, tuple[Entered, Standing]] = Batcher(
+            self._flush_enters, self._gate, batches.of("enter"), max_batch=min(size, _MAX_ENTERS)
+        )
+        self._leaves: Batcher[int, None] = Batcher(self._flush_leaves, self._gate, batches.of("leave"), max_batch=size)
         self._decode_join = msgspec.json.Decoder(JoinRequest).decode
         self._decode_enter = msgspec.json.Decoder(EnterRequest).decode
         self._decode_redeem = msgspec.json.Decoder(RedeemRequest).decode

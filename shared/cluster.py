@@ -48,6 +48,17 @@ class Cluster:
         self._lost = False
         self._trouble = asyncio.Event()
 
+    @property
+    def trips(self) -> dict[str, int]:
+        """Round trips by kind, to every node."""
+        counts = [node.trips for node in self._nodes.values()]
+        return {kind: sum(count[kind] for count in counts) for kind in ("lua", "pipeline", "command")}
+
+    @property
+    def busy(self) -> int:
+        """Connections in use."""
+        return sum(node.busy for node in self._nodes.values())
+
     def is_away(self, key: str) -> bool:
         """Whether the master of this key did not answer when it was last asked."""
         owner = self._owners[self._slot(key)]

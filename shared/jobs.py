@@ -88,6 +88,7 @@ class Jobs:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._name = queue_name(settings)
         self._queue = open_queue(settings, timeout=_TIMEOUT, max_connections=2)
 
     async def compute_positions(self, event_ids: Sequence[str]) -> None:
@@ -108,6 +109,13 @@ class Jobs:
     async def reap_expired(self, activity: Mapping[str, int]) -> None:
         """Visit these events, given with their last activity in ms."""
         await self._ask("reap_expired", Work(activity=dict(activity)))
+
+    async def waiting(self) -> int:
+        """How many jobs wait, or are being worked on."""
+        try:
+            return int(await self._queue.zcard(self._name))
+        except QUEUE_ERRORS as error:
+            raise UnavailableError(f"the job queue is away: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -107,9 +107,7 @@ class Line:
             commands += [("ZADD", self.keys.events, "GT", now, event_id), ("ZCARD", self.keys.events)]
         if not commands:
             return None
-        # A batch mostly has its heartbeats alone to write.
-        redis = self._redis
-        results = await redis.pipeline(commands) if len(commands) > 1 else [await redis.command(*commands[0])]
+        results = await self._redis.pipeline(commands)
         return int(results[-1]) if note_activity else None
 
     async def poll(
@@ -255,8 +253,8 @@ class Line:
 
     async def reap(self, event_id: str, *, interrupted: int, longest_gap: int, limit: int = 256) -> replies.Reaped:
         """A sweep's visit: grace, the door, expiry, pruning. `interrupted` and `longest_gap` in ms."""
-        more, expired, unlinked, standing = await self._step("reap", event_id, interrupted, longest_gap, limit)
-        return replies.Reaped(bool(more), expired, bool(unlinked), Standing.parse(standing))
+        more, expired, unlinked, grace, standing = await self._step("reap", event_id, interrupted, longest_gap, limit)
+        return replies.Reaped(bool(more), expired, bool(unlinked), bool(grace), Standing.parse(standing))
 
     async def inspect(self, event_id: str) -> replies.Inspected:
         """Compares the counts of the log and of what is rebuilt from it."""

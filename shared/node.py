@@ -40,8 +40,9 @@ class MovedError(Exception):
 class Node:
     """A Redis server, over a few connections. Nothing is ever sent twice: an enqueue would count people double.
 
-    `reachable` is what the last call found: None before the first. Raises UnavailableError when the server is away
-    or refuses, UnknownVersionError for a state written by another version of Daegi; in a cluster also MovedError.
+    `reachable` is what the last call found: None before the first; `trips` counts round trips by kind, `busy` the
+    connections in use. Raises UnavailableError when the server is away or refuses, UnknownVersionError for a state
+    written by another version of Daegi; in a cluster also MovedError.
     """
 
     clustered: Literal[False] = False
@@ -49,6 +50,8 @@ class Node:
     def __init__(self, redis: Redis, host: str = "") -> None:
         self.reachable: bool | None = None
         self.host = host
+        self.trips = {"lua": 0, "pipeline": 0, "command": 0}
+        self.busy = 0
         self._redis = redis
         # Not the pool: who waits there cannot be told meanwhile that Redis is away.
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -60,31 +63,13 @@ class Node:
 
     async def command(self, *command: Value) -> Any:
         """One command's reply."""
-        try:
-            async with self._connection():
-                reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
-        except Exception as error:
-            raise self._translate(error) from error
-        if command[0] not in _READS:
-            self.reachable = True
-        return reply
+        self.trips["command"] += 1
+        return await self._send(command)
 
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The replies of commands that share a round trip and a connection; raises the first error among them."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        try:
-            async with self._connection():
-                # Raised there, an error would carry the command, and with it whose it was.
-                results: list[Any] = await pipeline.execute(raise_on_error=False)
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
-        except Exception as error:
-            raise self._translate(error) from error
-        self.reachable = True
-        return results
+        self.trips["pipeline"] += 1
+        return await self._send_all(commands) if len(commands) > 1 else [await self._send(commands[0])]
 
     async def script(self, name: str, keys: Sequence[str], *args: Value, acks: int = 0) -> Any:
         """A Lua step's reply, once `acks` replicas have what it wrote."""
@@ -93,11 +78,12 @@ class Node:
             flagged = self._flagged
             script = load_script(name, flagged=flagged)
             call = ("EVALSHA", script.sha, len(keys), *keys, *args)
+            self.trips["lua"] += 1
             try:
                 if not acks:
-                    return await self.command(*call)
+                    return await self._send(call)
                 # On the same connection, and so on the node that wrote: another would not know what to wait for.
-                reply, replicas = await self.pipeline([call, ("WAIT", acks, _WAIT_MS)])
+                reply, replicas = await self._send_all([call, ("WAIT", acks, _WAIT_MS)])
                 if replicas < acks:
                     raise UnavailableError(f"only {replicas} of {acks} replicas have it")
                 return reply
@@ -123,6 +109,32 @@ class Node:
         """Closes every connection."""
         await self._redis.aclose()
 
+    async def _send(self, command: Command) -> Any:
+        try:
+            async with self._connection():
+                reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
+        except Exception as error:
+            raise self._translate(error) from error
+        if command[0] not in _READS:
+            self.reachable = True
+        return reply
+
+    async def _send_all(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            async with self._connection():
+                # Raised there, an error would carry the command, and with it whose it was.
+                results: list[Any] = await pipeline.execute(raise_on_error=False)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+        except Exception as error:
+            raise self._translate(error) from error
+        self.reachable = True
+        return results
+
     async def _load(self, script: Script, *, flagged: bool) -> None:
         try:
             await self.command("SCRIPT", "LOAD", script.source)
@@ -139,7 +151,11 @@ class Node:
             # Whoever waited behind those that found Redis away need not find out again.
             if hoped and self.reachable is False:
                 raise UnavailableError
-            yield
+            self.busy += 1
+            try:
+                yield
+            finally:
+                self.busy -= 1
 
     def _translate(self, error: Exception) -> Exception:
         text = str(error)

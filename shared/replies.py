@@ -115,11 +115,12 @@ class Redeemed(NamedTuple):
 
 
 class Reaped(NamedTuple):
-    """What a sweep's visit did."""
+    """What a sweep's visit did; in grace nobody is expired."""
 
     more: bool
     expired: int
     unlinked: bool
+    grace: bool
     standing: Standing
 
 

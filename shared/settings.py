@@ -43,6 +43,15 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the api listens on")
     port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
     processes: int = Field(1, ge=1, le=256, description="Api processes on that port")
+    worker_metrics_port: int = Field(
+        9464, ge=0, le=65_535, description="Port on which a worker answers /metrics, on DAEGI_HOST; 0: none"
+    )
+    metrics_events: list[str] = Field(
+        default_factory=list, description="Events with metrics of their own; by default the 20 longest lines"
+    )
+    metrics_dir: Path | None = Field(
+        None, description="Where the api processes of one port add up their metrics; python -m api makes one"
+    )
     token_secrets: list[SecretStr] = Field(
         default_factory=lambda: [SecretStr(DEVELOPMENT_SECRET)],
         min_length=1,

@@ -12,6 +12,7 @@ from shared.errors import DaegiError, UnavailableError, UnknownVersionError
 from shared.jobs import Jobs, Work
 from shared.line import Line
 from shared.settings import Settings
+from workers.measures import Measures
 
 _log = structlog.get_logger(__name__)
 
@@ -26,6 +27,7 @@ class Tools:
     settings: Settings
     line: Line
     jobs: Jobs
+    measures: Measures
     published: dict[str, float] = field(default_factory=dict)
     """When this worker last published an event's index, on its own monotonic clock."""
 
@@ -38,14 +40,19 @@ def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
     """Makes an arq job of a function over typed work. What Redis is away for is left: the sweep asks again."""
 
     async def run(ctx: Context, payload: Any) -> None:
-        try:
-            await work_on(ctx["tools"], Work.parse(payload))
-        except UnknownVersionError as error:
-            _log.error("a job was refused", job=work_on.__name__, error=str(error))
-        except UnavailableError as error:
-            _log.warning("a job was left", job=work_on.__name__, error=str(error))
+        tools: Tools = ctx["tools"]
+        with tools.measures.job(name) as outcome:
+            try:
+                await work_on(tools, Work.parse(payload))
+                outcome.append("done")
+            except UnknownVersionError as error:
+                outcome.append("refused")
+                _log.error("a job was refused", job=name, error=str(error))
+            except UnavailableError as error:
+                outcome.append("left")
+                _log.warning("a job was left", job=name, error=str(error))
 
-    run.__name__ = run.__qualname__ = work_on.__name__
+    name = run.__name__ = run.__qualname__ = work_on.__name__
     run.__doc__ = work_on.__doc__
     return run
 

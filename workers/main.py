@@ -5,6 +5,8 @@ import contextlib
 import random
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -14,10 +16,12 @@ from arq.connections import RedisSettings
 from shared import telemetry
 from shared.jobs import QUEUE_ERRORS, Jobs, deserialize, open_queue, queue_name, serialize
 from shared.line import Line
+from shared.metrics import measure_redis
 from shared.redis_client import connect
 from shared.settings import Settings, load_settings
 from workers.context import Context, Tools
 from workers.heartbeats import refresh_heartbeats
+from workers.measures import Measures
 from workers.positions import compute_positions
 from workers.reaper import reap_expired
 from workers.repair import repair_index
@@ -44,17 +48,13 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     jobs = (compute_positions, refresh_heartbeats, repair_index, reap_expired)
 
     async def startup(ctx: Context) -> None:
-        redis = connect(settings, "daegi-worker")
-        ctx["redis_client"] = redis
-        ctx["tools"] = tools = Tools(settings, Line(redis, settings), Jobs(settings))
-        for warning in await tools.line.warnings():
-            _log.warning(warning)
+        ctx["open"] = stack = AsyncExitStack()
+        ctx["tools"] = await stack.enter_async_context(_tools(settings))
 
     async def shutdown(ctx: Context) -> None:
         # One that is stopped before it has started has nothing to close.
-        if "tools" in ctx:
-            await ctx["tools"].jobs.close()
-            await ctx["redis_client"].aclose()
+        if "open" in ctx:
+            await ctx["open"].aclose()
 
     return {
         "functions": [func(cast("WorkerCoroutine", job), name=job.__name__) for job in jobs],
@@ -76,6 +76,20 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
         "job_deserializer": deserialize,
         "log_results": False,
     }
+
+
+@asynccontextmanager
+async def _tools(settings: Settings) -> AsyncIterator[Tools]:
+    async with AsyncExitStack() as stack:
+        redis, jobs = connect(settings, "daegi-worker"), Jobs(settings)
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(jobs.close)
+        tools = Tools(settings, Line(redis, settings), jobs, Measures(settings))
+        measure_redis(tools.measures.metrics, redis, tools.line)
+        await stack.enter_async_context(tools.measures.served(settings))
+        for warning in await tools.line.warnings():
+            _log.warning(warning)
+        yield tools
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ import math
 import structlog
 
 from shared.jobs import Work
+from shared.replies import Reaped
 from shared.settings import Settings
 from workers.context import Tools, for_each, job
 from workers.sweep import PER_SWEEP
@@ -32,17 +33,24 @@ async def reap_expired(tools: Tools, work: Work) -> None:
     gap = longest_gap(tools.settings, await line.count_events())
     fleet = await line.fleet(gap)
 
+    async def visit(event_id: str) -> Reaped:
+        return await line.reap(event_id, interrupted=fleet.interrupted, longest_gap=gap)
+
     async def reap(event_id: str) -> None:
-        expired = 0
-        for _ in range(_CALLS):
-            reaped = await line.reap(event_id, interrupted=fleet.interrupted, longest_gap=gap)
-            expired += reaped.expired
-            if reaped.unlinked:
-                # The activity is from before the visit: whoever joined since has changed it.
-                await line.forget(event_id, work.activity[event_id])
+        reaped = await visit(event_id)
+        expired = reaped.expired
+        for _ in range(_CALLS - 1):
             if not reaped.more:
                 break
+            reaped = await visit(event_id)
+            expired += reaped.expired
         if expired:
             _log.info("people were expired", event_id=event_id, expired=expired)
+        if reaped.unlinked:
+            # The activity is from before the visit: whoever joined since has changed it.
+            await line.forget(event_id, work.activity[event_id])
+            tools.measures.forget(event_id)
+        elif tools.measures.wants(event_id, reaped.standing.waiting):
+            tools.measures.event(event_id, await line.describe(event_id), grace=reaped.grace)
 
     await for_each(line, work.activity, reap)

@@ -20,15 +20,17 @@ async def repair_index(tools: Tools, work: Work) -> None:
         tickets = work.tickets.get(event_id, [])
         for start in range(0, len(tickets), CHUNK):
             repaired = await tools.line.repair(event_id, tickets=tickets[start : start + CHUNK])
+            tools.measures.repaired(repaired.written)
             await tools.line.note_activity([event_id], repaired.standing.now)
         if event_id in work.events:
-            await repair_event(tools.line, event_id)
+            await repair_event(tools, event_id)
 
     await for_each(tools.line, dict.fromkeys([*work.tickets, *work.events]), repair)
 
 
-async def repair_event(line: Line, event_id: str) -> None:
+async def repair_event(tools: Tools, event_id: str) -> None:
     """Compares the counts, which is cheap, and walks the log only where they differ."""
+    line = tools.line
     found = await line.inspect(event_id)
     damaged, log_lost = found.standing.damaged, found.standing.log_lost
     if not (damaged or found.places_differ or found.heartbeats_missing):
@@ -53,6 +55,7 @@ async def repair_event(line: Line, event_id: str) -> None:
             after = piece.next_entry
     if log_lost:
         await _relog(line, event_id)
+    tools.measures.repaired(written)
     now = await line.inspect(event_id)
     await line.note_activity([event_id], now.standing.now)
     _log.info("a line was repaired", event_id=event_id, written=written, damaged=now.standing.damaged)

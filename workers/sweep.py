@@ -43,6 +43,7 @@ async def _sweep(tools: Tools) -> None:
             await tools.jobs.repair_index(list(chunk))
             await tools.jobs.compute_positions(list(chunk))
         following = events[-1][0] if len(events) == PER_SWEEP else ""
+        tools.measures.queue(await tools.jobs.waiting())
     finally:
         # Also when the queue is away: nobody would sweep before the lease has lapsed.
         await tools.line.end_sweep(worker, following)

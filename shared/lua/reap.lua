@@ -4,7 +4,7 @@
 -- KEYS     as event
 -- ARGV     as event, then STEP time of the fleet's last interruption in ms (0 for none), gap in ms from which
 --          missing sweeps are an interruption, and the most people to expire
--- Returns  1 if there is more to do, people expired, 1 if the event was unlinked, standing
+-- Returns  1 if there is more to do, people expired, 1 if the event was unlinked, 1 in grace, standing
 -- Complexity O(log N) a departure
 local interrupted, longest_gap, limit = tonumber(ARGV[STEP]), tonumber(ARGV[STEP + 1]), tonumber(ARGV[STEP + 2])
 read('swept', 'grace', 'busy', 'shut')
@@ -20,13 +20,13 @@ if empty then
     -- Nobody has joined yet: its time begins when the sweep first sees it.
     set('busy', now)
     save()
-    return {0, 0, 0, standing()}
+    return {0, 0, 0, 0, standing()}
   end
   -- Its next life begins with a full bucket, so this one has to end with one.
   if tokens >= capacity and now - quiet_since >= (declared and LINE_TTL or HEARTBEAT_TTL) then
     call('UNLINK', LOG, REBUILD, LINE, ABSENT, CALLED, HEARTBEAT, PLACES, DEDUPE_NEW, DEDUPE_OLD, ADMITTED, PASSES,
       STATE, INDEX)
-    return {0, 0, 1, standing()}
+    return {0, 0, 1, 0, standing()}
   end
 else
   set('busy', now)
@@ -72,4 +72,4 @@ if #done > 0 then
 end
 save()
 tally('expired', expired)
-return {more and 1 or 0, expired, 0, standing()}
+return {more and 1 or 0, expired, 0, in_grace and 1 or 0, standing()}
