@@ -6,6 +6,7 @@ from typing import Any
 
 from api.batching import Batcher
 from api.gate import Gate
+from shared.metrics import Buckets
 
 Answers = Callable[[Any], None]
 
@@ -24,7 +25,7 @@ class Desk:
         self.gate = Gate(limit)
         # The one place that knows how a batcher is made.
         self.batcher: Batcher[int, str] = Batcher(
-            self.flush, self.gate, max_batch=max_batch, max_in_flight=max_in_flight
+            self.flush, self.gate, Buckets((1,), [0, 0]), max_batch=max_batch, max_in_flight=max_in_flight
         )
 
     async def ask(self, event: str, request: int) -> str:
