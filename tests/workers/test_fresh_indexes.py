@@ -7,6 +7,7 @@ from shared.line import Line
 from shared.settings import Settings
 from tests.workers.conftest import Client, join
 from workers.context import Tools
+from workers.measures import Measures
 from workers.positions import compute_positions
 
 EVENTS = ("first", "second", "third")
@@ -24,7 +25,7 @@ async def test_many_who_ask_for_the_same_indexes_cost_redis_one_call_each_second
 ) -> None:
     for event in EVENTS:
         await join(line, event, 5)
-    context = {"tools": Tools(settings, line, jobs)}
+    context = {"tools": Tools(settings, line, jobs, Measures(settings))}
     asked = {"v": 1, "events": list(EVENTS)}
     await compute_positions(context, asked)
     before, began = await scripts_called(redis), time.monotonic()
@@ -38,7 +39,7 @@ async def test_many_who_ask_for_the_same_indexes_cost_redis_one_call_each_second
 
 async def test_an_index_is_published_again_once_it_is_a_second_old(settings: Settings, line: Line, jobs: Jobs) -> None:
     await join(line, "first", 5)
-    context = {"tools": Tools(settings, line, jobs)}
+    context = {"tools": Tools(settings, line, jobs, Measures(settings))}
     published: set[int] = set()
     until = time.monotonic() + 10
     while len(published) < 2 and time.monotonic() < until:

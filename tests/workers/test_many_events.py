@@ -12,6 +12,7 @@ from shared.line import Line
 from shared.settings import Settings
 from tests.workers.conftest import LIFE, Client, redis_now
 from workers.context import Tools
+from workers.measures import Measures
 from workers.sweep import PER_SWEEP, sweep
 
 EVENTS = {f"event-{number}" for number in range(2 * PER_SWEEP + PER_SWEEP // 2)}
@@ -46,7 +47,7 @@ async def everybody_is_active(redis: Client, line: Line) -> None:
 async def test_as_many_sweeps_as_it_takes_ask_for_every_event_whatever_happens_in_them(
     redis: Client, queue: ArqRedis, settings: Settings, line: Line, jobs: Jobs
 ) -> None:
-    context = {"tools": Tools(settings, line, jobs)}
+    context = {"tools": Tools(settings, line, jobs, Measures(settings))}
     rounds = []
     for _ in range(2):
         asked: list[str] = []
