@@ -40,18 +40,18 @@ def set_user(settings: Settings, *, jobs: bool = False) -> str:
 
     It holds the SHA-256 of the password. Raises ValueError if the URL names no user and password.
     """
-    url = urlsplit(settings.jobs_url if jobs else settings.redis_url)
+    url = urlsplit(settings.jobs_url if jobs else settings.lines_url)
     if not url.username or not url.password:
         variable = "DAEGI_JOBS_REDIS_URL" if jobs and settings.jobs_redis_url else "DAEGI_REDIS_URL"
         raise ValueError(f"{variable}: name a user and password in it, like redis://daegi:password@host:6379/0")
-    one_server = urlsplit(settings.jobs_url).netloc == urlsplit(settings.redis_url).netloc
+    one_server = urlsplit(settings.jobs_url).netloc == urlsplit(settings.lines_url).netloc
     commands: list[str] = []
     patterns: list[str] = []
     if not jobs or one_server:
         keys = Keys(_literally(settings.key_prefix))
         commands += LINE
         patterns += [keys.events, keys.pulse, keys.sweep, *keys.event("*")]
-        if RedisUrl.parse(settings.redis_url).kind == "cluster":
+        if RedisUrl.parse(settings.lines_url).kind == "cluster":
             commands += CLUSTER
             patterns.append(f"{keys.prefix}probe:*")
     if jobs or one_server:

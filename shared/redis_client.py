@@ -62,7 +62,7 @@ class _SentinelPool(SentinelConnectionPool):
 
 def connect(settings: Settings, name: str) -> RedisClient:
     """A client for the Redis with the lines. It connects when first used."""
-    url = RedisUrl.parse(settings.redis_url)
+    url = RedisUrl.parse(settings.lines_url)
     servers: list[dict[str, Any]] = [dict(parse_url(server)) for server in url.servers]
     addresses = [(server.pop("host"), server.pop("port", 6379)) for server in servers]
     common: dict[str, Any] = servers[0] | {
@@ -91,5 +91,5 @@ def connect(settings: Settings, name: str) -> RedisClient:
         )
         connection = _QuickSentinelSSLConnection if tls else _QuickSentinelConnection
         pool = _SentinelPool(url.service, sentinel, connection_class=connection, **common)  # type: ignore[no-untyped-call]
-        return Node(Redis.from_pool(pool))
+        return Node(Redis.from_pool(pool), url.service)
     return to_server(*addresses[0])

@@ -1,5 +1,6 @@
 """What DAEGI_REDIS_URL may look like: one server, the nodes of a cluster, or sentinels."""
 
+import re
 from typing import Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -7,6 +8,8 @@ _FORMS = (
     "a URL like redis://host:6379/0, redis+cluster://host:6379,host:6379 "
     "or redis+sentinel://host:26379,host:26379/name is needed (rediss for TLS)"
 )
+
+_DATABASE = re.compile(r"/?|/[0-9]{1,9}", re.ASCII)
 
 
 class RedisUrl(NamedTuple):
@@ -40,9 +43,12 @@ class RedisUrl(NamedTuple):
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        sound = bool(parts.hostname) and parts.port != 0
+        port = parts.port
     except ValueError:
-        sound = False
-    if not sound:
+        # It repeats what may be a part of the password.
+        raise ValueError(_FORMS) from None
+    if not parts.hostname or port == 0 or not _DATABASE.fullmatch(parts.path):
         raise ValueError(_FORMS)
+    if parts.query or parts.fragment:
+        raise ValueError("it has no options: leave the ? or # and what follows away, or write %3F or %23")
     return url

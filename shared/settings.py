@@ -1,15 +1,19 @@
-"""Every DAEGI_ setting, with its type, default and meaning."""
+"""Every DAEGI_ setting, with its type, default and meaning; ``python -m shared.settings`` prints them."""
 
 import re
+import ssl
+import sys
 from functools import cached_property
-from pathlib import Path
-from typing import Literal, Self
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableError
 from sentry_sdk.utils import BadDsn, Dsn
 
+from shared.keys import EVENT_ID
+from shared.redaction import mask_url
 from shared.redis_url import RedisUrl
 
 DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
@@ -19,6 +23,21 @@ _TOO_WEAK = (
     f"in production each has to be your own and have {_MIN_SECRET} characters or more; "
     'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
 )
+
+_DAY, _YEAR = 86_400, 31_536_000
+
+_Seconds = Annotated[float, Field(ge=0.001, le=_DAY)]
+_EventId = Annotated[str, Field(pattern=f"^{EVENT_ID.pattern}$")]
+_HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*$")]
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#]+", re.IGNORECASE | re.ASCII)
+
+
+class SecretUrl(SecretStr):
+    """A URL that may hold a password, which alone is not shown."""
+
+    def _display(self) -> str:
+        return mask_url(self.get_secret_value())
 
 
 class Settings(BaseSettings):
@@ -31,25 +50,27 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = Field(
         "development", description="In production a default or short secret keeps a process from starting"
     )
-    redis_url: str = Field(
-        "redis://127.0.0.1:6379/0",
+    redis_url: SecretUrl = Field(
+        SecretUrl("redis://127.0.0.1:6379/0"),
         description="Redis with the lines: redis://, redis+cluster:// or redis+sentinel:// (rediss for TLS)",
     )
-    jobs_redis_url: str | None = Field(None, description="Redis with the job queue; by default the one with the lines")
+    jobs_redis_url: SecretUrl | None = Field(
+        None, description="Redis with the job queue; by default the one with the lines"
+    )
     redis_ca_file: str | None = Field(None, description="CA certificate for rediss://")
-    key_prefix: str = Field("", description="Precedes every key (tenancy)")
+    key_prefix: str = Field("", pattern=r"^[^\s{}]*$", description="Precedes every key (tenancy)")
     min_replicas_ack: int = Field(0, ge=0, le=16, description="Replicas that must have a join before its answer")
     max_events: int = Field(10_000, ge=1, description="From this many events on nobody's first join opens another")
-    host: str = Field("127.0.0.1", description="Address the api listens on")
+    host: str = Field("127.0.0.1", description="IP address the api listens on")
     port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
     processes: int = Field(1, ge=1, le=256, description="Api processes on that port")
     worker_metrics_port: int = Field(
         9464, ge=0, le=65_535, description="Port on which a worker answers /metrics, on DAEGI_HOST; 0: none"
     )
-    metrics_events: list[str] = Field(
+    metrics_events: list[_EventId] = Field(
         default_factory=list, description="Events with metrics of their own; by default the 20 longest lines"
     )
-    metrics_dir: Path | None = Field(
+    metrics_dir: DirectoryPath | None = Field(
         None, description="Where the api processes of one port add up their metrics; python -m api makes one"
     )
     token_secrets: list[SecretStr] = Field(
@@ -60,13 +81,15 @@ class Settings(BaseSettings):
     admin_keys: list[SecretStr] = Field(
         default_factory=list, description="Bearer keys of the admin API; none disables it"
     )
-    trusted_user_header: str | None = Field(None, description="Header in which your gateway names the verified user")
-    heartbeat_ttl: float = Field(300, gt=0, description="Silence after which someone has left the line")
-    line_ttl: float = Field(3600, gt=0, description="How long an empty declared event is kept")
-    dedupe_ttl: float = Field(300, gt=0, description="An Idempotency-Key is good for this long, at most twice as long")
-    pass_ttl: float = Field(30, gt=0, description="Life of a reservation")
-    ready_ttl: float = Field(90, gt=0, description="Silence after which someone whose turn it is steps aside")
-    call_fresh: float = Field(6, gt=0, description="How long a call holds up the next ones")
+    trusted_user_header: _HeaderName | None = Field(
+        None, description="Header in which your gateway names the verified user"
+    )
+    heartbeat_ttl: _Seconds = Field(300, description="Seconds of silence after which someone has left the line")
+    line_ttl: float = Field(3600, ge=0.001, le=_YEAR, description="Seconds for which an empty declared event is kept")
+    dedupe_ttl: _Seconds = Field(300, description="Seconds for which an Idempotency-Key is good, at most twice as many")
+    pass_ttl: _Seconds = Field(30, description="Seconds for which a reservation is good")
+    ready_ttl: _Seconds = Field(90, description="Seconds of silence after which someone whose turn it is steps aside")
+    call_fresh: _Seconds = Field(6, description="Seconds for which a call holds up the next ones")
     admit_rate: float = Field(50, ge=0, le=1_000_000, description="People let in per second, per event")
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
     max_batch: int = Field(256, ge=1, le=256, description="Requests in one script call")
@@ -77,7 +100,7 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Joins a minute from one address (an IPv6 /64), in each process; 0 is any number",
     )
-    trusted_address_header: str | None = Field(
+    trusted_address_header: _HeaderName | None = Field(
         None,
         description="Header in which your proxy names the client's address (of a list the last counts); "
         "without one joins are counted by the connection's peer, which behind a proxy is everybody",
@@ -89,10 +112,10 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url", "jobs_redis_url")
     @classmethod
-    def _check_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+    def _check_url(cls, url: SecretUrl | None, info: ValidationInfo) -> SecretUrl | None:
         if not url and info.field_name == "jobs_redis_url":
             return None
-        kind = RedisUrl.parse(url or "").kind
+        kind = RedisUrl.parse(url.get_secret_value() if url else "").kind
         if info.field_name == "jobs_redis_url" and kind != "server":
             raise ValueError("arq needs one server for its queue: redis://host:6379/0 or rediss://host:6379/0")
         return url
@@ -100,9 +123,36 @@ class Settings(BaseSettings):
     @field_validator("redis_ca_file")
     @classmethod
     def _check_ca_file(cls, path: str | None) -> str | None:
-        if path and not Path(path).is_file():
-            raise ValueError(f"there is no file {path}")
+        if path:
+            try:
+                ssl.create_default_context(cafile=path)
+            except ssl.SSLError as error:
+                raise ValueError(f"{path} holds no certificate in PEM") from error
+            except OSError as error:
+                raise ValueError(f"cannot read {path}: {error.strerror}") from error
         return path
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        try:
+            ip_address(host)
+        except ValueError as error:
+            raise ValueError("an IP address is needed, like 127.0.0.1, or 0.0.0.0 for all of them") from error
+        return host
+
+    @field_validator("metrics_dir", mode="before")
+    @classmethod
+    def _check_metrics_dir(cls, path: object) -> object:
+        return path or None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f'{origin!r} is no origin like https://shop.example, without a path, or "*"')
+        return origins
 
     @field_validator("sentry_dsn")
     @classmethod
@@ -123,16 +173,21 @@ class Settings(BaseSettings):
                 problems.append(f"{name}: one of them is empty")
             elif self.environment == "production" and not all(map(_is_strong, values)):
                 problems.append(f"{name}: {_TOO_WEAK}")
-        if not self.jobs_redis_url and RedisUrl.parse(self.redis_url).kind != "server":
+        if not self.jobs_redis_url and RedisUrl.parse(self.lines_url).kind != "server":
             problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a Redis of its own, arq knows no cluster")
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
-    @cached_property
+    @property
+    def lines_url(self) -> str:
+        """Where the lines live, password included."""
+        return self.redis_url.get_secret_value()
+
+    @property
     def jobs_url(self) -> str:
-        """Where the job queue lives."""
-        return self.jobs_redis_url or self.redis_url
+        """Where the job queue lives, password included."""
+        return (self.jobs_redis_url or self.redis_url).get_secret_value()
 
     @cached_property
     def sweep_seconds(self) -> int:
@@ -177,3 +232,9 @@ def load_settings() -> Settings:
         found = re.search(r'field "(\w+)"', str(error))
         name = found[1].upper() if found else "*"
         raise SettingsError(f'DAEGI_{name}: a JSON list is needed, like ["one", "two"]') from error
+
+
+if __name__ == "__main__":
+    from shared.reference import main
+
+    sys.exit(main())

@@ -4,6 +4,7 @@ import secrets
 
 import pytest
 
+from shared.reference import rows
 from shared.settings import DEVELOPMENT_SECRET, Settings, SettingsError, load_settings
 
 
@@ -26,10 +27,28 @@ WRONG = [
     ("DAEGI_REDIS_URL", "redis+cluster://a:6379/1"),
     ("DAEGI_REDIS_URL", "redis+cluster://a:6379,"),
     ("DAEGI_REDIS_URL", "redis+sentinel://a:26379"),
+    ("DAEGI_REDIS_URL", "redis://a:6379/lines"),
+    ("DAEGI_REDIS_URL", "redis://a:6379/0?db=one"),
+    ("DAEGI_REDIS_URL", "redis+cluster://a:6379?timeout=1"),
     ("DAEGI_REDIS_URL", ""),
     ("DAEGI_JOBS_REDIS_URL", "amqp://localhost"),
     ("DAEGI_JOBS_REDIS_URL", "redis+cluster://a:6379"),
     ("DAEGI_REDIS_CA_FILE", "/no/such/file.pem"),
+    ("DAEGI_REDIS_CA_FILE", __file__),
+    ("DAEGI_KEY_PREFIX", "{shop}:"),
+    ("DAEGI_KEY_PREFIX", "two words:"),
+    ("DAEGI_MIN_REPLICAS_ACK", "17"),
+    ("DAEGI_MAX_EVENTS", "0"),
+    ("DAEGI_HOST", ""),
+    ("DAEGI_HOST", "localhost"),
+    ("DAEGI_WORKER_METRICS_PORT", "-1"),
+    ("DAEGI_METRICS_EVENTS", '["two words"]'),
+    ("DAEGI_METRICS_DIR", "/no/such/directory"),
+    ("DAEGI_METRICS_DIR", __file__),
+    ("DAEGI_TRUSTED_USER_HEADER", "X-User-Id:"),
+    ("DAEGI_TRUSTED_USER_HEADER", "\uc0ac\uc6a9\uc790"),
+    ("DAEGI_TRUSTED_ADDRESS_HEADER", "X Forwarded For"),
+    ("DAEGI_JOINS_PER_MINUTE", "-1"),
     ("DAEGI_TOKEN_SECRETS", "a secret without brackets"),
     ("DAEGI_TOKEN_SECRETS", "[]"),
     ("DAEGI_TOKEN_SECRETS", '["good", ""]'),
@@ -37,10 +56,18 @@ WRONG = [
     ("DAEGI_ADMIN_KEYS", "a key without brackets"),
     ("DAEGI_ADMIN_KEYS", '[""]'),
     ("DAEGI_CORS_ORIGINS", "https://shop.example"),
+    ("DAEGI_CORS_ORIGINS", '["shop.example"]'),
+    ("DAEGI_CORS_ORIGINS", '["*", "https://shop.example/"]'),
     ("DAEGI_ADMIT_RATE", "-1"),
     ("DAEGI_ADMIT_RATE", "nan"),
+    ("DAEGI_ADMIT_BURST", "1e8"),
     ("DAEGI_PASS_TTL", "inf"),
     ("DAEGI_HEARTBEAT_TTL", "0"),
+    ("DAEGI_LINE_TTL", "1e9"),
+    ("DAEGI_DEDUPE_TTL", "-300"),
+    ("DAEGI_READY_TTL", "1e9"),
+    ("DAEGI_CALL_FRESH", "0.0001"),
+    ("DAEGI_MAX_PENDING", "0"),
     ("DAEGI_MAX_BATCH", "257"),
     ("DAEGI_OPEN_EVENTS", "perhaps"),
     ("DAEGI_LOG_LEVEL", "loud"),
@@ -60,6 +87,10 @@ def test_a_wrong_setting_is_told_in_one_line_that_names_it(
     assert message.startswith(name)
     assert "\n" not in message
     assert len(message) > len(name) + 10
+
+
+def test_no_setting_takes_everything() -> None:
+    assert {name for name, _ in WRONG} == {row.name for row in rows()}
 
 
 def test_every_wrong_setting_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,14 +120,23 @@ def test_a_secret_is_never_shown(monkeypatch: pytest.MonkeyPatch, name: str, val
 
 
 def test_the_settings_themselves_do_not_print_secrets() -> None:
-    settings = Settings.model_validate({"token_secrets": ["hush-hush"], "admin_keys": ["hush-hush"]})
-    assert "hush" not in repr(settings)
-    assert "hush" not in str(settings.model_dump())
+    urls = {
+        "redis_url": "redis+cluster://daegi:hush-hush@a:6379,b:6379",
+        "jobs_redis_url": "redis://:hush@hush@jobs:6379/3",
+        "sentry_dsn": "https://hush-hush@sentry.example/1",
+    }
+    settings = Settings.model_validate({"token_secrets": ["hush-hush"], "admin_keys": ["hush-hush"], **urls})
+    for printed in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
+        assert "hush" not in printed
+    # Which Redis it is may be told.
+    assert "redis+cluster://daegi:***@a:6379,b:6379" in repr(settings)
+    assert settings.lines_url == urls["redis_url"]
+    assert settings.jobs_url == urls["jobs_redis_url"]
 
 
 def test_without_an_environment_the_defaults_are_sound_and_one_warning_is_due() -> None:
     settings = load_settings()
-    assert settings.jobs_url == settings.redis_url
+    assert settings.jobs_url == settings.lines_url
     assert [secret.get_secret_value() for secret in settings.token_secrets] == [DEVELOPMENT_SECRET]
     assert ["DAEGI_TOKEN_SECRETS" in warning for warning in settings.warnings()] == [True]
 
