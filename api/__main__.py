@@ -33,9 +33,11 @@ def main() -> int:
     if problem := _obstacle(settings.host, settings.port):
         print(problem, file=sys.stderr)
         return 1
+    if settings.processes == 1 or settings.metrics_dir:
+        _serve(settings)
+        return 0
     with tempfile.TemporaryDirectory(prefix="daegi-metrics-") as directory:
-        if settings.processes > 1:
-            os.environ.setdefault("DAEGI_METRICS_DIR", directory)
+        os.environ["DAEGI_METRICS_DIR"] = directory
         _serve(settings)
     return 0
 

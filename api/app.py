@@ -142,7 +142,7 @@ class App:
             queue = Queue(Services(settings, line, signer, clock, pulse, errands, positions, gate, self._metrics))
             operations = Operations(line, pulse, self._metrics)
             measure_ingress(self._metrics, gate, pulse, errands, positions)
-            measure_redis(self._metrics, redis, line)
+            measure_redis(self._metrics, redis)
             self._admin = Admin(line, errands, settings.admin_keys)
             self._routes = routes(queue, self._admin, operations)
             stack.push_async_callback(_farewell, pulse)

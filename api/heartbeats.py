@@ -94,7 +94,7 @@ class Errands:
                 _log.exception("an errand failed", errand=errand.__name__)
 
     async def _send_heartbeats(self) -> None:
-        heartbeats, self._heartbeats, self.held = self._heartbeats, {}, 0
+        heartbeats, self._heartbeats, self.held, oldest = self._heartbeats, {}, 0, self._oldest
         if not heartbeats:
             return
         try:
@@ -111,6 +111,7 @@ class Errands:
                 except DaegiError:
                     for ticket in waiting:
                         self.hear(event_id, ticket)
+                    self._oldest = oldest
                     break
 
     async def _send_repairs(self) -> None:

@@ -43,7 +43,9 @@ def measure_ingress(metrics: Metrics, gate: Gate, pulse: Pulse, errands: Errands
     grace = metrics.gauge(
         "daegi_door_grace", "1 while the silent are called too, after an absence of ours", merge="max"
     )
-    age = metrics.gauge("daegi_index_age_seconds", "Age of the position index", "event", merge="max")
+    age = metrics.gauge(
+        "daegi_index_age_seconds", "Age of the oldest position index that people far back are placed by", merge="max"
+    )
 
     def look() -> None:
         shed.set(gate.refused)
@@ -51,6 +53,6 @@ def measure_ingress(metrics: Metrics, gate: Gate, pulse: Pulse, errands: Errands
         held.set(errands.held)
         lag.set(errands.lag())
         grace.set(pulse.grace)
-        age.values = {(event_id,): seconds for event_id, seconds in positions.index_ages()}
+        age.set(positions.index_age())
 
     metrics.before(look)

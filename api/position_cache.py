@@ -4,10 +4,8 @@ Nothing is remembered per waiter, so every process gives the same answer.
 """
 
 import asyncio
-import heapq
 from bisect import bisect_right
 from dataclasses import dataclass
-from operator import itemgetter
 
 from api.clock import RedisClock
 from shared.errors import DaegiError
@@ -25,7 +23,6 @@ OUTAGE_MS = 60_000
 
 _REFETCH_MS, _REFETCH_SMALL_MS = 500, 20_000
 _MAX_EVENTS = 10_000
-_MEASURED = 20
 
 
 @dataclass(slots=True)
@@ -112,12 +109,16 @@ class PositionCache:
             return 0
         return interpolate(cached.index, ticket)
 
-    def index_ages(self) -> list[tuple[str, float]]:
-        """The age in seconds of the indexes of the longest lines."""
+    def index_age(self) -> float:
+        """The age in seconds of the oldest index that people far back are placed by now; 0 if there is none."""
         now = self._clock.now() or 0
-        known = [(cached.waiting, event_id, cached.index) for event_id, cached in self._events.items()]
-        longest = heapq.nlargest(_MEASURED, known, key=itemgetter(0))
-        return [(event_id, max(0, now - index.standing.now) / 1000) for _, event_id, index in longest if index]
+        ages = [
+            now - cached.index.standing.now
+            for cached in self._events.values()
+            # Of a short line, and of one that nobody asks about, an old one is as good.
+            if cached.index and cached.waiting > EXACT_ZONE and now - cached.fetch_at < FRESH_MS
+        ]
+        return max([0, *ages]) / 1000
 
     async def close(self) -> None:
         """Ends what is being fetched."""

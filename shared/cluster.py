@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from shared.errors import UnavailableError
 from shared.node import Command, MovedError, Node, Value
+from shared.replies import Server
 
 _log = structlog.get_logger(__name__)
 
@@ -59,6 +60,11 @@ class Cluster:
         """Connections in use."""
         return sum(node.busy for node in self._nodes.values())
 
+    @property
+    def away(self) -> int:
+        """How many masters did not answer when they were last asked; 1 if nobody knows who they are."""
+        return sum(node.away for node in self._masters()) or int(self._lost)
+
     def is_away(self, key: str) -> bool:
         """Whether the master of this key did not answer when it was last asked."""
         owner = self._owners[self._slot(key)]
@@ -92,10 +98,10 @@ class Cluster:
             # Jitter spreads the reconnects of a fleet.
             await asyncio.sleep(random.uniform(0.5, 1.0))
 
-    async def information(self, section: str) -> list[dict[str, Any]]:
-        """A section of INFO of every master."""
+    async def servers(self) -> list[Server]:
+        """What INFO says of every master."""
         await self._refresh()
-        return [found for node in self._masters() for found in await node.information(section)]
+        return [server for node in self._masters() for server in await node.servers()]
 
     async def aclose(self) -> None:
         """Closes every connection."""

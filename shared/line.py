@@ -174,16 +174,20 @@ class Line:
     async def warnings(self) -> list[str]:
         """What is wrong with how Redis is set up, a sentence each."""
         try:
-            memories = await self._redis.information("memory")
+            servers = await self.servers()
         except Exception as error:  # noqa: BLE001 - a user without INFO, say: nothing depends on it
             return [f"Redis did not say how it is set up: {type(error).__name__}"]
         # Nothing of ours has a time to live, so a volatile- policy finds nothing to evict.
-        policies = {memory["maxmemory_policy"] for memory in memories if memory["maxmemory"]}
+        policies = {server.memory_policy for server in servers if server.memory_limit}
         return [
             f"Redis drops people from the line when its memory is full: maxmemory-policy is {policy}, not noeviction"
             for policy in sorted(policies)
             if policy.startswith("allkeys")
         ]
+
+    async def servers(self) -> list[replies.Server]:
+        """The Redis servers (masters) and how busy and full they are. Its user may be denied this: then it raises."""
+        return await self._redis.servers()
 
     async def condemn(self, event_id: str) -> bool:
         """Has repair write the log anew from the members of a damaged line; False if it is not damaged."""

@@ -6,6 +6,7 @@ Its own counters cost 1.6 us a request, and 4.8 us in its mode for several proce
 import asyncio
 import os
 import platform
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import structlog
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from shared.line import Line
 from shared.redis_client import RedisClient
+
+_log = structlog.get_logger(__name__)
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -30,15 +33,20 @@ Labels = tuple[str, ...]
 
 
 class Family(msgspec.Struct):
-    """A metric: its values by those of its labels. How those of several processes become one is in `merge`."""
+    """A metric: its values by those of its labels. How those of several processes become one is in `merge`.
+
+    A value that has not been set for `life` seconds is told no more.
+    """
 
     kind: Literal["counter", "gauge", "histogram"]
     name: str
     help: str
     labels: Labels = ()
     merge: Literal["sum", "max"] = "sum"
+    life: float | None = None
     bounds: tuple[float, ...] = ()
     values: dict[Labels, float] = {}
+    times: dict[Labels, float] = {}
     buckets: dict[Labels, "Buckets"] = {}
 
     def add(self, amount: float = 1, *labels: str) -> None:
@@ -48,6 +56,24 @@ class Family(msgspec.Struct):
     def set(self, value: float, *labels: str) -> None:
         """Says how it is now."""
         self.values[labels] = float(value)
+        if self.life:
+            self.times[labels] = time.monotonic()
+
+    def forget(self, *labels: str) -> None:
+        """Tells these no more: those whose first labels are the ones given."""
+        # A copy: a worker's are asked for by a thread.
+        for known in list(self.values):
+            if known[: len(labels)] == labels:
+                self.values.pop(known, None)
+                self.times.pop(known, None)
+
+    def forget_old(self) -> None:
+        """Tells no more what has outlived its time."""
+        now = time.monotonic()
+        for labels, at in list(self.times.items()):
+            if self.life and now - at > self.life:
+                self.values.pop(labels, None)
+                self.times.pop(labels, None)
 
     def of(self, *labels: str) -> "Buckets":
         """The buckets of a histogram, to be kept by whoever observes often."""
@@ -78,13 +104,19 @@ class Metrics(Collector):
         self._looks: list[Callable[[], None]] = []
         self._directory = directory
 
-    def counter(self, name: str, text: str, *labels: str) -> Family:
+    def counter(self, name: str, text: str, *labels: str, life: float | None = None) -> Family:
         """Something that only grows; its name ends with _total when it is written down."""
-        return self._new(Family("counter", name, text, labels))
+        family = self._new(Family("counter", name, text, labels, life=life))
+        if not labels:
+            # A counter that appears with its first 1 has not grown, as Prometheus sees it.
+            family.add(0)
+        return family
 
-    def gauge(self, name: str, text: str, *labels: str, merge: Literal["sum", "max"] = "sum") -> Family:
+    def gauge(
+        self, name: str, text: str, *labels: str, merge: Literal["sum", "max"] = "sum", life: float | None = None
+    ) -> Family:
         """Something that goes up and down."""
-        return self._new(Family("gauge", name, text, labels, merge))
+        return self._new(Family("gauge", name, text, labels, merge, life))
 
     def histogram(self, name: str, text: str, *labels: str, bounds: tuple[float, ...] = SECONDS) -> Family:
         """How large something is, how often."""
@@ -96,10 +128,17 @@ class Metrics(Collector):
 
     async def run(self) -> None:
         """Lets the other processes know once a second, if there may be others."""
+        failed = False
         while self._directory:
             new = self._directory / f"{os.getpid()}.new"
-            new.write_bytes(msgspec.msgpack.encode(self._current()))
-            new.rename(new.with_suffix(".metrics"))
+            try:
+                new.write_bytes(msgspec.msgpack.encode(self._current()))
+                new.rename(new.with_suffix(".metrics"))
+                failed = False
+            except OSError as error:
+                if not failed:
+                    _log.warning("the metrics cannot be written down", error=str(error))
+                failed = True
             await asyncio.sleep(1)
 
     def collect(self) -> Iterator[Metric]:
@@ -122,6 +161,8 @@ class Metrics(Collector):
     def _current(self) -> list[Family]:
         for look in self._looks:
             look()
+        for family in self._families:
+            family.forget_old()
         return self._families
 
     def _new(self, family: Family) -> Family:
@@ -129,19 +170,19 @@ class Metrics(Collector):
         return family
 
 
-def measure_redis(metrics: Metrics, redis: RedisClient, line: Line) -> None:
+def measure_redis(metrics: Metrics, redis: RedisClient) -> None:
     """What api and worker both tell: who they are, and how they get on with Redis."""
     build = metrics.gauge("daegi_build_info", "Always 1", "version", "python", merge="max")
     build.set(1, version("daegi"), platform.python_version())
     commands = metrics.counter("redis_commands", "Round trips to the Redis with the lines", "operation")
     busy = metrics.gauge("daegi_redis_connections_busy", "Connections to it that wait for an answer")
-    away = metrics.gauge("daegi_redis_away", "1 while it does not answer", merge="max")
+    away = metrics.gauge("daegi_redis_away", "Its servers (masters) that did not answer the last call", merge="max")
 
     def look() -> None:
         for operation, trips in redis.trips.items():
             commands.set(trips, operation)
         busy.set(redis.busy)
-        away.set(line.is_away())
+        away.set(redis.away)
 
     metrics.before(look)
 

@@ -11,6 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.errors import DaegiError, UnavailableError, UnknownVersionError
+from shared.replies import Server
 from shared.scripts import Script, load_script
 
 MAX_CONNECTIONS = 8
@@ -57,6 +58,11 @@ class Node:
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
         self._flagged = True
 
+    @property
+    def away(self) -> int:
+        """1 if the server did not answer when it was last asked."""
+        return int(self.reachable is False)
+
     def is_away(self, key: str) -> bool:
         """Whether the server of this key did not answer when it was last asked."""
         return self.reachable is False
@@ -97,9 +103,9 @@ class Node:
     async def watch(self) -> None:
         """Nothing to do beside the calls: there is one server, and the pulse asks for it."""
 
-    async def information(self, section: str) -> list[dict[str, Any]]:
-        """A section of INFO."""
-        return [await self.command("INFO", section)]
+    async def servers(self) -> list[Server]:
+        """What INFO says."""
+        return [Server.parse(self.host, await self.command("INFO"))]
 
     async def disconnect(self) -> None:
         """Closes the connections that nobody uses."""

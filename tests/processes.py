@@ -193,9 +193,12 @@ class Api(Process):
 
 
 class Worker(Process):
-    """A worker."""
+    """A worker, without metrics unless it is given a port for them: tests run many side by side."""
 
     module = "workers"
+
+    def __init__(self, redis_url: str, **settings: object) -> None:
+        super().__init__(redis_url, **{"worker_metrics_port": 0, **settings})
 
     def _ready(self) -> bool:
         return "the worker is starting" in self.log()

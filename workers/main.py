@@ -42,14 +42,18 @@ _MAX_BACKOFF = 5.0
 _QUEUE_TIMEOUT = 5.0
 
 
-def worker_settings(settings: Settings) -> dict[str, Any]:
-    """What arq's Worker is made with. Results are not kept: nobody reads them."""
+_JOBS = (compute_positions, refresh_heartbeats, repair_index, reap_expired)
+
+
+def worker_settings(settings: Settings, tools: Tools | None = None) -> dict[str, Any]:
+    """What arq's Worker is made with; without tools it makes its own. Results are not kept: nobody reads them."""
     every = range(0, 60, settings.sweep_seconds)
-    jobs = (compute_positions, refresh_heartbeats, repair_index, reap_expired)
 
     async def startup(ctx: Context) -> None:
         ctx["open"] = stack = AsyncExitStack()
-        ctx["tools"] = await stack.enter_async_context(_tools(settings))
+        ctx["tools"] = tools or await stack.enter_async_context(_tools(settings))
+        for warning in await ctx["tools"].line.warnings():
+            _log.warning(warning)
 
     async def shutdown(ctx: Context) -> None:
         # One that is stopped before it has started has nothing to close.
@@ -57,7 +61,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
             await ctx["open"].aclose()
 
     return {
-        "functions": [func(cast("WorkerCoroutine", job), name=job.__name__) for job in jobs],
+        "functions": [func(cast("WorkerCoroutine", job), name=job.__name__) for job in _JOBS],
         # The prefix is in its id: tenants on one queue's Redis must not take each other's ticks.
         "cron_jobs": [cron(sweep, name=f"{settings.key_prefix}sweep", second=set(every), unique=True)],
         "redis_settings": RedisSettings.from_dsn(settings.jobs_url),
@@ -84,12 +88,10 @@ async def _tools(settings: Settings) -> AsyncIterator[Tools]:
         redis, jobs = connect(settings, "daegi-worker"), Jobs(settings)
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(jobs.close)
-        tools = Tools(settings, Line(redis, settings), jobs, Measures(settings))
-        measure_redis(tools.measures.metrics, redis, tools.line)
-        await stack.enter_async_context(tools.measures.served(settings))
-        for warning in await tools.line.warnings():
-            _log.warning(warning)
-        yield tools
+        measures = Measures(settings, [job.__name__ for job in (*_JOBS, sweep)])
+        measure_redis(measures.metrics, redis)
+        await stack.enter_async_context(measures.served(settings))
+        yield Tools(settings, Line(redis, settings), jobs, measures)
 
 
 def __getattr__(name: str) -> Any:
@@ -108,11 +110,18 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
+    # They outlive the queue's absences: an outage is what the metrics are for.
+    async with _tools(settings) as tools:
+        await _work(settings, tools, stop)
+    _log.info("the worker has stopped")
+
+
+async def _work(settings: Settings, tools: Tools, stop: asyncio.Event) -> None:
     stopped = asyncio.create_task(stop.wait())
     away, pause = False, 0.1
     while not stop.is_set():
         worker = Worker(
-            **worker_settings(settings) | {"redis_settings": None},
+            **worker_settings(settings, tools) | {"redis_settings": None},
             redis_pool=open_queue(settings, timeout=_QUEUE_TIMEOUT, max_connections=32),
             handle_signals=False,
         )
@@ -134,7 +143,6 @@ async def serve(settings: Settings) -> None:
                 # Jitter spreads the return of a fleet.
                 await asyncio.wait_for(asyncio.shield(stopped), pause * random.uniform(0.5, 1.0))
             pause = min(_MAX_BACKOFF, pause * 2)
-    _log.info("the worker has stopped")
 
 
 async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | None:

@@ -23,21 +23,20 @@ async def repair_index(tools: Tools, work: Work) -> None:
             tools.measures.repaired(repaired.written)
             await tools.line.note_activity([event_id], repaired.standing.now)
         if event_id in work.events:
-            await repair_event(tools, event_id)
+            tools.measures.repaired(await repair_event(tools.line, event_id))
 
     await for_each(tools.line, dict.fromkeys([*work.tickets, *work.events]), repair)
 
 
-async def repair_event(tools: Tools, event_id: str) -> None:
-    """Compares the counts, which is cheap, and walks the log only where they differ."""
-    line = tools.line
+async def repair_event(line: Line, event_id: str) -> int:
+    """Compares the counts, which is cheap, and walks the log only where they differ; returns what was missing."""
     found = await line.inspect(event_id)
     damaged, log_lost = found.standing.damaged, found.standing.log_lost
     if not (damaged or found.places_differ or found.heartbeats_missing):
-        return
+        return 0
     # What waits for an operator is polled all the while, and every poll asks for repair.
     if found.walked and not log_lost:
-        return
+        return 0
     _log.warning(
         "a line needs repair",
         event_id=event_id,
@@ -54,8 +53,7 @@ async def repair_event(tools: Tools, event_id: str) -> None:
             written += piece.written
             after = piece.next_entry
     if log_lost:
-        await _relog(line, event_id)
-    tools.measures.repaired(written)
+        written += await _relog(line, event_id)
     now = await line.inspect(event_id)
     await line.note_activity([event_id], now.standing.now)
     _log.info("a line was repaired", event_id=event_id, written=written, damaged=now.standing.damaged)
@@ -67,9 +65,10 @@ async def repair_event(tools: Tools, event_id: str) -> None:
             logged=now.logged,
             members=now.members,
         )
+    return written
 
 
-async def _relog(line: Line, event_id: str) -> None:
+async def _relog(line: Line, event_id: str) -> int:
     for _ in range(_REBUILDS):
         users = await line.known_users(event_id)
         entries = [(ticket, users.get(ticket, b"")) for ticket in await line.members(event_id)]
@@ -79,4 +78,5 @@ async def _relog(line: Line, event_id: str) -> None:
         if code:
             code = await line.relog(event_id, [], finish=True)
         if code >= 0:
-            return
+            return len(entries) if code else 0
+    return 0

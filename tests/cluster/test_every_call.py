@@ -86,6 +86,7 @@ async def test_every_call_and_every_script_work_on_every_master(cluster: Cluster
     assert await calls.begin_sweep("a worker", 5000) == ""
     assert await calls.end_sweep("a worker", "")
     assert await calls.warnings() is not None
+    assert len({server.address for server in await calls.servers()}) == len(cluster.masters)
 
     assert calls.made == CALLS
     for script in SCRIPTS:

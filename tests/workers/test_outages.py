@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from shared.embedded import RedisServer
 from shared.jobs import Jobs
 from shared.line import Line
+from shared.node import MAX_CONNECTIONS
 from shared.redis_client import connect
 from shared.settings import Settings
 from tests.processes import Relay, Worker, eventually
@@ -116,7 +117,7 @@ async def test_a_queue_that_hangs_while_a_job_finishes_does_not_end_the_worker(
     await jobs.close()
 
 
-async def test_an_outage_of_the_queue_leaves_no_connections_to_the_lines_behind(
+async def test_an_outage_of_the_queue_leaves_the_connections_to_the_lines_as_they_are(
     server: RedisServer, queue_server: RedisServer, redis: Client, line: Line
 ) -> None:
     async def connections() -> set[str]:
@@ -136,6 +137,6 @@ async def test_an_outage_of_the_queue_leaves_no_connections_to_the_lines_behind(
 
         after = await connections()
         assert before
-        assert after
-        assert not before & after
+        assert before <= after
+        assert len(after) <= MAX_CONNECTIONS
         assert unharmed(worker)
