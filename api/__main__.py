@@ -9,7 +9,9 @@ import tempfile
 
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+from granian.log import LogLevels
 
+from shared import telemetry
 from shared.settings import Settings, SettingsError, load_settings
 
 _STOP_SECONDS = 10
@@ -33,6 +35,8 @@ def main() -> int:
     if problem := _obstacle(settings.host, settings.port):
         print(problem, file=sys.stderr)
         return 1
+    telemetry.configure(settings)
+    telemetry.watch_for_crashes()
     if settings.processes == 1 or settings.metrics_dir:
         _serve(settings)
         return 0
@@ -60,6 +64,9 @@ def _serve(settings: Settings) -> None:
         backpressure=_MAX_CONNECTIONS,
         workers_kill_timeout=_STOP_SECONDS,
         respawn_failed_workers=True,
+        # It sets them in its processes before any code of ours runs there.
+        log_dictconfig=telemetry.log_config(settings),
+        log_level=LogLevels(settings.log_level),
     ).serve()
 
 

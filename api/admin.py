@@ -5,6 +5,7 @@ from hmac import compare_digest
 from urllib.parse import parse_qs
 
 import msgspec
+import structlog
 from pydantic import SecretStr
 
 from api.heartbeats import Errands
@@ -19,6 +20,8 @@ from api.schemas import (
 )
 from shared.keys import EVENT_ID
 from shared.line import Line
+
+_log = structlog.get_logger(__name__)
 
 _MAX_LISTED = 1000
 
@@ -70,6 +73,7 @@ class Admin:
         if asked.paused is not msgspec.UNSET:
             changes["paused"] = str(int(asked.paused))
         await self._line.configure(event_id, changes)
+        _log.info("an event was changed", event_id=event_id, **changes)
         self._errands.change(event_id)
         return await self._describe(event_id)
 
@@ -79,6 +83,7 @@ class Admin:
         if not EVENT_ID.fullmatch(event_id) or not await self._line.condemn(event_id):
             raise HttpError(409, "NOT_DAMAGED", "the line of this event is not damaged")
         self._errands.repair(event_id)
+        _log.info("the log of an event is to be written anew", event_id=event_id)
         return json_response(202, {"status": "repairing"})
 
     async def _describe(self, event_id: str) -> Response:

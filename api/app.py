@@ -125,7 +125,6 @@ class App:
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
         settings = self._settings
-        telemetry.configure(settings)
         for warning in settings.warnings():
             _log.warning(warning)
         async with AsyncExitStack() as stack:
@@ -155,6 +154,7 @@ class App:
             _outlive_no_parent()
             yield
             operations.draining = True
+            _log.info("the api is stopping")
 
 
 def routes(queue: Queue, admin: Admin, operations: Operations) -> dict[str, dict[str, Handler]]:
@@ -255,4 +255,7 @@ async def _end(task: "asyncio.Task[None]") -> None:
 
 def create_app() -> App:
     """The application, with settings from the environment: for `granian --factory` and `uvicorn --factory`."""
-    return App(load_settings())
+    settings = load_settings()
+    # Before uvicorn says its first word.
+    telemetry.configure(settings)
+    return App(settings)

@@ -3,10 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Generic, TypeVar
+
+import structlog
 
 from api.gate import Gate, Patience
 from shared.metrics import Buckets
+
+_log = structlog.get_logger(__name__)
 
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
@@ -146,3 +151,20 @@ class Batcher(Generic[RequestT, AnswerT]):
         finally:
             lane.in_flight -= 1
             self._start(event_id, lane)
+
+
+def told(operation: str, flush: Flush[RequestT, AnswerT]) -> Flush[RequestT, AnswerT]:
+    """The same, with a line in the log for each batch."""
+
+    async def run(event_id: str, requests: list[RequestT], answer: "Answer[AnswerT]") -> None:
+        began, failure = perf_counter(), None
+        try:
+            await flush(event_id, requests, answer)
+        except Exception as error:
+            failure = type(error).__name__
+            raise
+        finally:
+            ms = round((perf_counter() - began) * 1000, 3)
+            _log.debug("a batch", operation=operation, event_id=event_id, size=len(requests), ms=ms, failure=failure)
+
+    return run

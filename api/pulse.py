@@ -85,10 +85,13 @@ class Pulse:
         self._heard = sent
         self._clock.sync(pulse.now)
         if gap if self.ready else not pulse.accompanied:
+            if pulse.now >= self._grace_until:
+                _log.info("door grace has begun: the silent are called too", seconds=self._ready_ms / 1000)
             self._grace_until = pulse.now + self._ready_ms
         self._name = pulse.process
         if not self.ready:
             self.ready = True
+            _log.info("the api is ready")
             for warning in await self._line.warnings():
                 _log.warning(warning)
 

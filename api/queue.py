@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from api.answers import Answers, eta
-from api.batching import Answer, Batcher
+from api.batching import Answer, AnswerT, Batcher, Flush, RequestT, told
 from api.clock import RedisClock
 from api.gate import Gate
 from api.heartbeats import Errands
@@ -36,7 +36,7 @@ from shared.errors import (
 )
 from shared.keys import EVENT_ID
 from shared.line import Join, Line
-from shared.metrics import Metrics
+from shared.metrics import Family, Metrics
 from shared.replies import EnterCode, Entered, JoinCode, PollCode, RedeemCode, Standing
 from shared.settings import Settings
 from shared.tickets import Signer
@@ -83,18 +83,11 @@ class Queue:
         batches = services.metrics.histogram(
             "daegi_batch_size", "Requests that shared a script call", "operation", bounds=_BATCH_SIZES
         )
-        size = settings.max_batch
-        self._joins: Batcher[Join, Response | None] = Batcher(
-            self._flush_joins, self._gate, batches.of("join"), max_batch=size
-        )
-        self._polls: Batcher[int, Response | None] = Batcher(
-            self._flush_polls, self._gate, batches.of("poll"), max_batch=size
-        )
+        self._joins = self._batcher("join", self._flush_joins, batches)
+        self._polls = self._batcher("poll", self._flush_polls, batches)
         # One costs Redis as much as six joins (36 us, measured): a batch of joins' size would block it for 9 ms.
-        self._enters: Batcher[int, tuple[Entered, Standing]] = Batcher(
-            self._flush_enters, self._gate, batches.of("enter"), max_batch=min(size, _MAX_ENTERS)
-        )
-        self._leaves: Batcher[int, None] = Batcher(self._flush_leaves, self._gate, batches.of("leave"), max_batch=size)
+        self._enters = self._batcher("enter", self._flush_enters, batches, _MAX_ENTERS)
+        self._leaves = self._batcher("leave", self._flush_leaves, batches)
         self._decode_join = msgspec.json.Decoder(JoinRequest).decode
         self._decode_enter = msgspec.json.Decoder(EnterRequest).decode
         self._decode_redeem = msgspec.json.Decoder(RedeemRequest).decode
@@ -201,6 +194,14 @@ class Queue:
         )
 
     # One batch each
+
+    def _batcher(
+        self, operation: str, flush: Flush[RequestT, AnswerT], sizes: Family, most: int = 256
+    ) -> Batcher[RequestT, AnswerT]:
+        if self._settings.log_level == "debug":
+            flush = told(operation, flush)
+        size = min(self._settings.max_batch, most)
+        return Batcher(flush, self._gate, sizes.of(operation), max_batch=size)
 
     async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[Response | None]") -> None:
         full = self._errands.events >= self._settings.max_events

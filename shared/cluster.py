@@ -160,8 +160,13 @@ class Cluster:
             owners[first : last + 1] = [owner] * (last + 1 - first)
         if not ranges:
             return False
-        demoted = self._masters() - set(owners)
+        before = self._masters()
         self._owners = owners
+        masters = self._masters()
+        demoted = before - masters
+        if masters != before:
+            names = sorted(f"{host}:{port}" for (host, port), node in self._nodes.items() if node in masters)
+            _log.info("these are the masters of the cluster", masters=names)
         for one in demoted:
             await one.disconnect()
         return True

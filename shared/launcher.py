@@ -160,6 +160,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not is_free(int(port), host):
         _say(f"port {port} of {host} is taken: stop what uses it, or choose another (DAEGI_PORT=8001)")
         return 1
+    if sys.stderr.isatty():
+        # A process manager stands between its processes and the terminal.
+        environment.setdefault("DAEGI_LOG_FORMAT", "text")
     launcher = Launcher(command, environment)
     launcher.listen()
     with contextlib.ExitStack() as stack:

@@ -1,9 +1,42 @@
 """What must not be read in logs, error reports and printed settings, cut out of a text."""
 
 import re
+from typing import Any
 
+_TOKEN = re.compile(r"\b([wr])(?:~|%7e)[a-z0-9_.:-]{1,64}(?:~|%7e)[0-9]+(?:~|%7e)[a-z0-9_~%-]+", re.IGNORECASE)
+_QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
+"""In a path a token may be not quite one and yet have most of one."""
+
+_CREDENTIALS = re.compile(r"\b(bearer|basic)(\s+)[^\s\"',;)]+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:@/]*:)\S*@", re.IGNORECASE)
 """Up to the last @: rather too much of a text than the end of a password that should have been quoted."""
+
+_SECRET_NAMES = frozenset({"authorization", "idempotency-key", "password", "token", "user_id"})
+_GONE = "[redacted]"
+
+
+def redact(text: str) -> str:
+    """The text with every token cut down to its kind, and without the tokens of queries, credentials and passwords."""
+    text = _TOKEN.sub(rf"\1~{_GONE}", _QUERY.sub(rf"\1{_GONE}", text))
+    return mask_url(_CREDENTIALS.sub(rf"\1\2{_GONE}", text))
+
+
+def redact_all(value: Any) -> Any:
+    """The same for every text in a structure; what has no place in JSON becomes the text that would be shown of it."""
+    match value:
+        case str():
+            return redact(value)
+        case None | bool() | int() | float():
+            return value
+        case dict():
+            return {
+                name: _GONE if name.lower() in _SECRET_NAMES else redact_all(inner)
+                for name, inner in ((redact(str(name)), inner) for name, inner in value.items())
+            }
+        case list() | tuple():
+            return [redact_all(inner) for inner in value]
+        case _:
+            return redact(repr(value))
 
 
 def mask_url(text: str) -> str:

@@ -108,6 +108,9 @@ class Settings(BaseSettings):
     open_events: bool = Field(True, description="A first join creates an event; false: events must be declared")
     cors_origins: list[str] = Field(default_factory=list, description='Origins whose pages may call the api, or ["*"]')
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="How it is written; auto is text in a terminal, but not in production, and JSON elsewhere"
+    )
     sentry_dsn: SecretStr | None = Field(None, description="Where unexpected errors are reported")
 
     @field_validator("redis_url", "jobs_redis_url")

@@ -6,6 +6,7 @@ import sys
 
 import uvloop
 
+from shared import telemetry
 from shared.settings import Settings, SettingsError, load_settings
 from workers.main import serve
 
@@ -23,6 +24,8 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    telemetry.configure(settings)
+    telemetry.watch_for_crashes()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
     return 0

@@ -13,7 +13,6 @@ import structlog
 from arq import Worker, cron, func
 from arq.connections import RedisSettings
 
-from shared import telemetry
 from shared.jobs import QUEUE_ERRORS, Jobs, deserialize, open_queue, queue_name, serialize
 from shared.line import Line
 from shared.metrics import measure_redis
@@ -103,7 +102,6 @@ def __getattr__(name: str) -> Any:
 
 async def serve(settings: Settings) -> None:
     """Works until SIGTERM or SIGINT; begins anew, after a jittered pause, whenever the queue's Redis goes away."""
-    telemetry.configure(settings)
     for warning in settings.warnings():
         _log.warning(warning)
     stop = asyncio.Event()

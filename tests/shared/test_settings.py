@@ -71,6 +71,7 @@ WRONG = [
     ("DAEGI_MAX_BATCH", "257"),
     ("DAEGI_OPEN_EVENTS", "perhaps"),
     ("DAEGI_LOG_LEVEL", "loud"),
+    ("DAEGI_LOG_FORMAT", "xml"),
     ("DAEGI_SENTRY_DSN", "not a dsn"),
     ("DAEGI_ENVIRONMENT", "staging"),
 ]
