@@ -11,7 +11,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format bench chaos constraints clean
+.PHONY: help setup run test lint format bench chaos observe constraints clean
 
 help: ## Say what can be made
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -43,6 +43,9 @@ bench: $(READY) ## Compare with the original's ways and a no-op (15 minutes; nee
 
 chaos: $(READY) ## Kill, freeze and cut everything off under load (ten minutes), with ARGS="--only api-killed"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+observe: $(READY) ## Watch it under load with a real Prometheus: queries, dashboard, alerts (two minutes)
+	@$(BIN)/python -m tests.observe $(ARGS)
 
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

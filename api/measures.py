@@ -39,7 +39,7 @@ def measure_ingress(metrics: Metrics, gate: Gate, pulse: Pulse, errands: Errands
     shed = metrics.counter("daegi_shed_requests", "Requests refused because too many waited")
     pending = metrics.gauge("daegi_pending_requests", "Requests that wait for their answer")
     held = metrics.gauge("daegi_heartbeats_held", "Heartbeats in memory that the workers have not been told yet")
-    lag = metrics.gauge("daegi_heartbeat_lag_seconds", "Age of the oldest of them", merge="max")
+    lag = metrics.gauge("daegi_heartbeat_lag_seconds", "Age of the oldest heartbeat held in memory", merge="max")
     grace = metrics.gauge(
         "daegi_door_grace", "1 while the silent are called too, after an absence of ours", merge="max"
     )

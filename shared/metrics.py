@@ -175,8 +175,8 @@ def measure_redis(metrics: Metrics, redis: RedisClient) -> None:
     build = metrics.gauge("daegi_build_info", "Always 1", "version", "python", merge="max")
     build.set(1, version("daegi"), platform.python_version())
     commands = metrics.counter("redis_commands", "Round trips to the Redis with the lines", "operation")
-    busy = metrics.gauge("daegi_redis_connections_busy", "Connections to it that wait for an answer")
-    away = metrics.gauge("daegi_redis_away", "Its servers (masters) that did not answer the last call", merge="max")
+    busy = metrics.gauge("daegi_redis_connections_busy", "Connections to Redis that wait for an answer")
+    away = metrics.gauge("daegi_redis_away", "Redis servers (masters) that did not answer the last call", merge="max")
 
     def look() -> None:
         for operation, trips in redis.trips.items():

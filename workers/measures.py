@@ -42,7 +42,7 @@ class Measures:
             self._seconds.of(function)
             for outcome in get_args(Outcome):
                 self._jobs.add(0, function, outcome)
-        self._depth = metrics.gauge("daegi_queue_depth", "Jobs that wait", merge="max", life=LIFE)
+        self._depth = metrics.gauge("daegi_queue_depth", "Jobs that wait or are worked on", merge="max", life=LIFE)
         self._repaired = metrics.counter("daegi_repaired_entries", "Entries written back by repair")
         self._people = metrics.counter(
             "daegi_people", "What became of people, since the event began", "event", "what", life=LIFE
@@ -55,7 +55,7 @@ class Measures:
             "rate": "People let in per second at most",
             "head_speed": "People per second who leave the front of the line",
             "damaged": "1 while log and line differ and the door is closed",
-            "paused": "1 while it is",
+            "paused": "1 while the event is paused",
             "grace": "1 while nobody is expired, after an interruption of ours",
         }
         self._event = {
@@ -67,7 +67,7 @@ class Measures:
         )
         self._memory = metrics.gauge("daegi_redis_memory_bytes", "Memory that Redis uses", "node", life=LIFE)
         self._memory_limit = metrics.gauge(
-            "daegi_redis_memory_limit_bytes", "Memory that it may use, 0 for any", "node", life=LIFE
+            "daegi_redis_memory_limit_bytes", "Memory that Redis may use, 0 for any", "node", life=LIFE
         )
 
     @contextmanager

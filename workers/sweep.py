@@ -41,6 +41,8 @@ async def _sweep(tools: Tools) -> bool:
         return False
     following = after
     try:
+        # Before this sweep adds to it.
+        tools.measures.queue(await tools.jobs.waiting())
         # By name: their order by activity changes all the time, and some would never have their turn.
         events = sorted([event async for event in _all_events(tools.line) if event[0] > after])[:PER_SWEEP]
         for first in range(0, len(events), CHUNK):
@@ -49,7 +51,6 @@ async def _sweep(tools: Tools) -> bool:
             await tools.jobs.repair_index(list(chunk))
             await tools.jobs.compute_positions(list(chunk))
         following = events[-1][0] if len(events) == PER_SWEEP else ""
-        tools.measures.queue(await tools.jobs.waiting())
         await _look_at_redis(tools)
     finally:
         # Also when the queue is away: nobody would sweep before the lease has lapsed.
