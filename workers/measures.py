@@ -101,14 +101,8 @@ class Measures:
         """Whether this event, with so many in line, has metrics of its own: the longest lines, or those chosen."""
         if self._chosen:
             return event_id in self._chosen
-        told = {labels[0]: length for labels, length in self._event["waiting"].values.items()}
-        if event_id in told or len(told) < MOST_EVENTS:
-            return True
-        shortest = min(told, key=told.__getitem__)
-        if waiting <= told[shortest]:
-            return False
-        self.forget(shortest)
-        return True
+        told = self._told()
+        return event_id in told or len(told) < MOST_EVENTS or waiting > min(told.values())
 
     def forget(self, event_id: str) -> None:
         """This event is no more, or not among the longest."""
@@ -122,6 +116,12 @@ class Measures:
         # Of two jobs the later one may have the older answer, and a counter that falls has begun anew.
         if 0 < self._seen.get(event_id, 0) - standing.now < _OVERTAKEN_MS:
             return
+        # Asked for again: others were told while this one was looked at.
+        if not self.wants(event_id, standing.waiting):
+            return
+        told = self._told()
+        if event_id not in told and len(told) >= MOST_EVENTS:
+            self.forget(min(told, key=told.__getitem__))
         self._seen[event_id] = standing.now
         for name in ("waiting", "tokens", "rate", "head_speed", "damaged", "paused"):
             self._event[name].set(getattr(standing, name), event_id)
@@ -130,6 +130,10 @@ class Measures:
         self._event["grace"].set(grace, event_id)
         for what, total in found.totals.items():
             self._people.set(total, event_id, what)
+
+    def _told(self) -> dict[str, float]:
+        """The length of each line that is told."""
+        return {event_id: waiting for (event_id,), waiting in list(self._event["waiting"].values.items())}
 
     @asynccontextmanager
     async def served(self, settings: Settings) -> AsyncIterator[None]:
