@@ -17,6 +17,8 @@ from api.schemas import (
     EventListEntry,
     EventListResponse,
     EventResponse,
+    Page,
+    RelogResponse,
 )
 from shared.keys import EVENT_ID
 from shared.line import Line
@@ -38,15 +40,11 @@ class Admin:
     async def list_events(self, request: Request) -> Response:
         """GET /api/v1/admin/events?offset=&limit="""
         self._authorize(request)
-        try:
-            query = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=8)
-        except ValueError as error:
-            raise HttpError(422, "INVALID_REQUEST", "the query has too many parameters") from error
-        offset, limit = (_natural(query, name, fallback) for name, fallback in (("offset", 0), ("limit", 100)))
-        events = await self._line.events(offset, min(limit, _MAX_LISTED))
+        page = _page(request)
+        events = await self._line.events(page.offset, min(page.limit, _MAX_LISTED))
         total = await self._line.count_events()
         listed = [EventListEntry(event_id, rfc3339(activity * 1000)) for event_id, activity in events]
-        return json_response(200, EventListResponse(listed, offset, total))
+        return json_response(200, EventListResponse(listed, page.offset, total))
 
     async def read_event(self, request: Request, event_id: str) -> Response:
         """GET /api/v1/admin/events/{event_id}"""
@@ -84,7 +82,7 @@ class Admin:
             raise HttpError(409, "NOT_DAMAGED", "the line of this event is not damaged")
         self._errands.repair(event_id)
         _log.info("the log of an event is to be written anew", event_id=event_id)
-        return json_response(202, {"status": "repairing"})
+        return json_response(202, RelogResponse("repairing"))
 
     async def _describe(self, event_id: str) -> Response:
         if not EVENT_ID.fullmatch(event_id):
@@ -122,8 +120,11 @@ class Admin:
             )
 
 
-def _natural(query: dict[str, list[str]], name: str, fallback: int) -> int:
-    text = query.get(name, [str(fallback)])[0]
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise HttpError(422, "INVALID_REQUEST", f"{name} must be a whole number")
-    return int(text)
+def _page(request: Request) -> Page:
+    try:
+        query = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=8)
+        return msgspec.convert({name: values[0] for name, values in query.items()}, Page, strict=False)
+    except msgspec.ValidationError as error:
+        raise HttpError(422, "INVALID_REQUEST", str(error)) from error
+    except ValueError as error:
+        raise HttpError(422, "INVALID_REQUEST", "the query has too many parameters") from error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from api.http import Response, json_response, retry_after
-from api.schemas import JoinResponse, StatusResponse
+from api.schemas import MAX_ETA, JoinResponse, StatusResponse
 from shared.replies import JoinCode, Joined, PollCode, Polled, Standing
 from shared.settings import Settings
 from shared.tickets import Signer
@@ -100,4 +100,4 @@ def eta(position: int, standing: Standing) -> float | None:
     # At rate 0 nobody beyond the tokens comes in, however fast the head of the line moved a moment ago.
     if standing.paused or standing.damaged or (missing > 0 and standing.rate <= 0):
         return None
-    return missing / standing.eta_rate if missing > 0 else 0.0
+    return min(missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0

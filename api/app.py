@@ -91,8 +91,8 @@ class App:
         path: str = scope["path"]
         methods = self._routes.get(path)
         if methods is None and path.startswith(_EVENT_PATH) and self._admin:
-            event_id, _, action = path.removeprefix(_EVENT_PATH).partition("/")
-            if not action:
+            event_id, slash, action = path.removeprefix(_EVENT_PATH).partition("/")
+            if not slash:
                 methods = {
                     "GET": partial(self._admin.read_event, event_id=event_id),
                     "PUT": partial(self._admin.change_event, event_id=event_id),
@@ -169,6 +169,8 @@ def routes(queue: Queue, admin: Admin, operations: Operations) -> dict[str, dict
         "/healthz": {"GET": operations.healthz, "HEAD": operations.healthz},
         "/readyz": {"GET": operations.readyz, "HEAD": operations.readyz},
         "/metrics": {"GET": operations.metrics},
+        "/openapi.json": {"GET": operations.openapi},
+        "/docs": {"GET": operations.docs},
     }
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from api.schemas import ErrorCode, ErrorDetail, ErrorResponse
 from shared import errors
 
 Scope = MutableMapping[str, Any]
@@ -26,7 +27,7 @@ BodyT = TypeVar("BodyT")
 
 Header = tuple[bytes, bytes]
 Response = tuple[int, bytes, tuple[Header, ...]]
-"""A status, a JSON body, and headers beside the usual ones."""
+"""A status, a body, and headers beside the usual ones; a content-type comes first, without one the body is JSON."""
 
 
 class HttpError(Exception):
@@ -35,7 +36,7 @@ class HttpError(Exception):
     def __init__(
         self,
         status: int,
-        code: str,
+        code: ErrorCode,
         message: str,
         *,
         retry_after: int | None = None,
@@ -51,8 +52,8 @@ class HttpError(Exception):
         headers = self.headers
         if self.retry_after is not None:
             headers = (*headers, retry_after(self.retry_after))
-        error = {"code": self.code, "message": self.message, "trace_id": trace_id, **self.details}
-        return self.status, _encode({"error": error}), headers
+        error = ErrorDetail(self.code, self.message, trace_id, **self.details)
+        return self.status, _encode(ErrorResponse(error)), headers
 
 
 class ClientGoneError(Exception):

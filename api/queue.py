@@ -19,10 +19,13 @@ from api.join_limit import JoinLimit
 from api.position_cache import PositionCache
 from api.pulse import Pulse
 from api.schemas import (
+    MAX_KEY,
     MAX_USER_ID,
+    MIN_KEY,
     EnterRequest,
     EnterResponse,
     JoinRequest,
+    LeaveResponse,
     RedeemRequest,
     RedeemResponse,
 )
@@ -171,7 +174,7 @@ class Queue:
             raise HttpError(400, "MISSING_TOKEN", "the query has no token")
         token = self._signer.verify_waiting(text)
         await self._leaves.submit(token.event_id, token.ticket)
-        return json_response(200, {"status": "left"})
+        return json_response(200, LeaveResponse("left"))
 
     async def redeem(self, request: Request) -> Response:
         """POST /api/v1/queue/redeem"""
@@ -298,8 +301,8 @@ def _idempotency_key(headers: dict[bytes, bytes]) -> bytes:
     key = headers.get(b"idempotency-key")
     if key is None:
         return b""
-    if not 16 <= len(key) <= 128:
-        raise invalid("Idempotency-Key must have 16 to 128 characters")
+    if not MIN_KEY <= len(key) <= MAX_KEY:
+        raise invalid(f"Idempotency-Key must have {MIN_KEY} to {MAX_KEY} characters")
     return blake2b(key, digest_size=16).digest()
 
 
