@@ -163,6 +163,9 @@ class Node:
 
 def _is_disconnect(error: BaseException) -> bool:
     """Whether Redis could not be reached, or did not answer."""
+    if isinstance(error, RuntimeError):
+        # uvloop's word for a server that hung up while redis-py was saying hello to it.
+        return "the handler is closed" in str(error)
     return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
 
 
