@@ -143,7 +143,9 @@ class Audit:
                 self._ledger.miss(ORDER, text, place.given)
         if any(first >= second for line in (now.logged, now.line) for first, second in pairwise(line)):
             self._ledger.miss(ORDER, f"{event} is out of order", time.monotonic())
-        await self._each([place for place in places if place.who and not place.left.asked], self._join_again)
+        # Who has been expired meanwhile joins anew; who should not have been has been told of.
+        known = [place for place in places if place.who and not place.left.asked and place.ticket in found.there]
+        await self._each(known, self._join_again)
         await self._each([place for place in places if place.redeemed.done], self._redeem_again)
 
     async def _poll(self, place: Place) -> int | None:
