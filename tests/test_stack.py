@@ -193,7 +193,9 @@ class TestDockerfile:
 
 
 class TestMakefile:
-    @pytest.mark.parametrize("target", ["setup", "run", "test", "lint", "format", "constraints", "clean", "help"])
+    @pytest.mark.parametrize(
+        "target", ["setup", "run", "test", "lint", "format", "audit", "constraints", "clean", "help"]
+    )
     def test_has_the_target_and_tells_it(self, target: str) -> None:
         shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert re.search(rf"^  make {target} +\S", shown, re.MULTILINE), shown
