@@ -82,6 +82,15 @@ class Node(RedisServer):
         super().resume()
         self.paused = False
 
+    def cut_off(self) -> None:
+        """Has a replica follow its master no more: it introduces itself with a password that there is not."""
+        self.client.config_set("masterauth", "wrong")
+        self.client.execute_command("CLIENT", "KILL", "TYPE", "MASTER")
+
+    def let_follow(self) -> None:
+        """Undoes that."""
+        self.client.config_set("masterauth", "")
+
     def close(self) -> None:
         """Ends it and closes the client."""
         self.running = False

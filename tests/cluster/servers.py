@@ -111,11 +111,18 @@ class Cluster:
 
         _wait(known)
 
-    def fail_over(self, master: Node) -> Node:
-        """SIGKILL, and when its replica has taken over, a restart as the replica of that; returns the new master."""
+    def fail_over(self, master: Node, *, lag: float = 0) -> Node:
+        """SIGKILL, and when its replica has taken over, a restart as the replica of that; returns the new master.
+
+        For the `lag` (s) before the kill the replica gets nothing: what the master does then dies with it.
+        """
         replica = self.replica_of(master)
+        if lag:
+            replica.cut_off()
+            time.sleep(lag)
         master.kill()
         self.wait_until_promoted(replica)
+        replica.let_follow()
         master.restart()
         self.wait_until_healthy()
         return replica
