@@ -46,6 +46,20 @@ async def test_late_answers_make_people_wait_and_refuse_nobody(
             assert (await http.get("/readyz")).json() == {"status": "ok", "redis": "up"}
 
 
+async def test_people_who_keep_coming_to_a_slow_redis_wait_and_none_is_refused(
+    own_server: RedisServer, relay: Relay, event: str
+) -> None:
+    async with running(Api(relay.url, jobs_redis_url=own_server.url, **SETTINGS)) as http:
+        relay.delay = 0.15
+
+        async def come_again() -> None:
+            for _ in range(5):
+                await join(http, event)
+
+        # There is room for all of them in one batch, however late they are.
+        await asyncio.gather(*(come_again() for _ in range(60)))
+
+
 async def test_answers_later_than_anybody_waits_for_are_refusals_and_nobody_is_twice_in_line(
     own_server: RedisServer, redis: Client, relay: Relay, event: str
 ) -> None:
