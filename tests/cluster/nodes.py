@@ -119,6 +119,11 @@ class Node(RedisServer):
         """Whether a script has been loaded here."""
         return self.client.execute_command("SCRIPT EXISTS", sha) == [True]
 
+    def scores(self, key: str) -> dict[str, float]:
+        """A sorted set that is here, also while its slot is still on its way."""
+        with self.client.pipeline(transaction=False) as pipe:
+            return dict(pipe.execute_command("ASKING").zrange(key, 0, -1, withscores=True).execute()[1])
+
     def in_sync(self) -> list[int]:
         """The ports of the replicas that follow it."""
         told: dict[str, Any] = self.client.info("replication")  # type: ignore[assignment] # redis-py
