@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import math
 import socket
 import sys
 
@@ -46,7 +47,7 @@ def main() -> int:
         backlog=_BACKLOG,
         # It counts connections, not requests: the default leaves everyone beyond the backlog waiting.
         backpressure=_MAX_CONNECTIONS,
-        workers_kill_timeout=_STOP_SECONDS,
+        workers_kill_timeout=math.ceil(settings.drain_seconds) + _STOP_SECONDS,
         respawn_failed_workers=True,
     ).serve()
     return 0

@@ -36,7 +36,7 @@ _ORPHAN_SECONDS = 5
 """A process without a parent has this long to end in good order."""
 
 _EVENT_PATH = "/api/v1/admin/events/"
-_COMMON_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
 class App:
@@ -46,6 +46,7 @@ class App:
         self._settings = settings
         self._routes: dict[str, dict[str, Handler]] = {}
         self._admin: Admin | None = None
+        self._headers = _HEADERS
         self._cors = Cors(settings.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +63,7 @@ class App:
             return
         except Exception as error:  # noqa: BLE001 - one envelope for everything that goes wrong
             status, body, extra = _failure(request, error)
-        headers = [*_COMMON_HEADERS, (b"content-length", b"%d" % len(body)), *extra]
+        headers = [*self._headers, (b"content-length", b"%d" % len(body)), *extra]
         if self._cors.enabled:
             headers += self._cors.headers(request)
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -138,8 +139,26 @@ class App:
                 stack.push_async_callback(_end, task)
             _tune_interpreter()
             _outlive_no_parent()
+            if settings.drain_seconds:
+                self._drain_first(operations)
             yield
             operations.draining = True
+
+    def _drain_first(self, operations: Operations) -> None:
+        """On SIGTERM /readyz says no and answers end their connections; some time later, when balancers send nobody
+        here any more, the server stops.
+
+        By itself it would close its port at once. SIGINT means the same to servers, and stays theirs.
+        """
+        loop = asyncio.get_running_loop()
+
+        def drain() -> None:
+            if not operations.draining:
+                operations.draining = True
+                self._headers = (*_HEADERS, (b"connection", b"close"))
+                loop.call_later(self._settings.drain_seconds, os.kill, os.getpid(), signal.SIGINT)
+
+        loop.add_signal_handler(signal.SIGTERM, drain)
 
 
 def routes(queue: Queue, admin: Admin, operations: Operations) -> dict[str, dict[str, Handler]]:
@@ -218,7 +237,7 @@ def _outlive_no_parent() -> None:
         if os.getppid() == parent.pid:
             loop.call_later(1, look)
             return
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
         # Granian never hears of a signal that came while it started.
         loop.call_later(_ORPHAN_SECONDS, os.kill, os.getpid(), signal.SIGKILL)
 
@@ -233,8 +252,10 @@ async def _farewell(pulse: Pulse) -> None:
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    # Once is not enough: Python 3.11's wait_for, under which redis-py sends, now and then loses a cancellation.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.5)
 
 
 def create_app() -> App:

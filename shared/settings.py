@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the api listens on")
     port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
     processes: int = Field(1, ge=1, le=256, description="Api processes on that port")
+    drain_seconds: float = Field(
+        0, ge=0, le=300, description="On SIGTERM /readyz says no for this long, and all else goes on, before the end"
+    )
     token_secrets: list[SecretStr] = Field(
         default_factory=lambda: [SecretStr(DEVELOPMENT_SECRET)],
         min_length=1,
