@@ -71,6 +71,7 @@ class Queue:
         self._line, self._signer, self._clock = services.line, services.signer, services.clock
         self._pulse, self._errands, self._positions = services.pulse, services.errands, services.positions
         self._gate = services.gate
+        self._opening = 0
         header = settings.trusted_user_header
         self._user_header = header.lower().encode("latin-1") if header else None
         per_minute, address_header = settings.joins_per_minute, settings.trusted_address_header
@@ -191,8 +192,8 @@ class Queue:
     # One batch each
 
     async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[Response | None]") -> None:
-        full = self._errands.events >= self._settings.max_events
-        with self._watched(event_id):
+        full = self._errands.events + self._opening >= self._settings.max_events
+        with self._watched(event_id), self._may_open():
             try:
                 batch = await self._line.enqueue(event_id, joins, self._settings.open_events and not full)
             except EventNotFoundError:
@@ -213,7 +214,8 @@ class Queue:
             with self._watched(event_id):
                 note = self._line.notes_activity and self._errands.note(event_id, standing.now)
                 events = await self._line.confirm(event_id, tickets, standing.now, note_activity=note)
-            self._errands.events = self._errands.events if events is None else events
+            # Others that were opened meanwhile may not be on the list yet.
+            self._errands.events = max(self._errands.events, events or 0)
         except DaegiError as error:
             _log.warning(
                 "heartbeats of a batch are left to repair", event_id=event_id, joins=len(tickets), error=str(error)
@@ -262,6 +264,15 @@ class Queue:
         except UnavailableError:
             self._pulse.check_now()
             raise
+
+    @contextmanager
+    def _may_open(self) -> Iterator[None]:
+        """Counts a batch that may be opening an event, until that is known: a flood of names comes all at once."""
+        self._opening += 1
+        try:
+            yield
+        finally:
+            self._opening -= 1
 
     # What an answer is made of
 
