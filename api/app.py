@@ -60,7 +60,9 @@ class App:
             handler = (methods and methods.get(scope["method"])) or self._find(scope)
             status, body, extra = await handler(request)
         except ClientGoneError:
-            return
+            # It may have said no more than that it is done, and be listening: granian would tell it 500.
+            gone = HttpError(400, "INVALID_REQUEST", "the body ends too early")
+            status, body, extra = gone.response(request.trace_id())
         except Exception as error:  # noqa: BLE001 - one envelope for everything that goes wrong
             status, body, extra = _failure(request, error)
         headers = [*self._headers, (b"content-length", b"%d" % len(body)), *extra]
