@@ -16,7 +16,7 @@ from api.admin import Admin
 from api.clock import RedisClock
 from api.gate import Gate
 from api.heartbeats import Errands
-from api.http import ClientGoneError, Header, HttpError, Receive, Request, Response, Scope, Send, refusal
+from api.http import ClientGoneError, Header, HttpError, Receive, Request, Response, Scope, Send, SlowBodies, refusal
 from api.operations import Operations
 from api.position_cache import PositionCache
 from api.pulse import Pulse
@@ -48,13 +48,14 @@ class App:
         self._admin: Admin | None = None
         self._headers = _HEADERS
         self._cors = Cors(settings.cors_origins)
+        self._slow_bodies = SlowBodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
             return
-        request = Request(scope, receive)
+        request = Request(scope, receive, self._slow_bodies)
         try:
             methods = self._routes.get(scope["path"])
             handler = (methods and methods.get(scope["method"])) or self._find(scope)
@@ -136,7 +137,7 @@ class App:
             stack.push_async_callback(_farewell, pulse)
             stack.push_async_callback(errands.send)
             stack.push_async_callback(queue.drain)
-            for beat in (pulse.run, errands.run, redis.watch):
+            for beat in (pulse.run, errands.run, redis.watch, self._slow_bodies.run):
                 task = asyncio.create_task(beat())
                 stack.push_async_callback(_end, task)
             _tune_interpreter()

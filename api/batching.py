@@ -85,7 +85,7 @@ class Batcher(Generic[RequestT, AnswerT]):
     def _start(self, event_id: str, lane: _Lane[RequestT, AnswerT]) -> None:
         lane.scheduled = False
         while lane.requests and self._may_start(lane):
-            if overdue := self._overdue(lane):
+            if overdue := lane.patience.overdue(lane.since, self._loop.time(), self._max_batch):
                 self._gate.turn_away(lane.take(overdue)[1])
                 continue
             requests, futures = lane.take(self._max_batch)
@@ -101,14 +101,6 @@ class Batcher(Generic[RequestT, AnswerT]):
                 task.add_done_callback(self._tasks.discard)
         if not lane.requests and not lane.in_flight and self._lanes.get(event_id) is lane:
             del self._lanes[event_id]
-
-    def _overdue(self, lane: _Lane[RequestT, AnswerT]) -> int:
-        # Who fits into the next batch is served by it: a slow Redis makes people wait, and no fewer can be served.
-        excess = len(lane.requests) - self._max_batch
-        if excess <= 0:
-            lane.patience.is_late = False
-            return 0
-        return min(excess, lane.patience.overdue(lane.since, self._loop.time()))
 
     async def _run(
         self,

@@ -31,6 +31,7 @@ from shared.errors import (
     EventNotFoundError,
     InvalidTokenError,
     KeyReusedError,
+    OverloadedError,
     TooManyEventsError,
     UnavailableError,
 )
@@ -129,7 +130,12 @@ class Queue:
             if not late or self._errands.hear(event_id, ticket):
                 self._errands.change(event_id)
                 return self._answers.from_memory(ticket, text, position, standing, now)
-        answer = await self._polls.submit(event_id, ticket)
+        try:
+            answer = await self._polls.submit(event_id, ticket)
+        except OverloadedError:
+            # Nobody loses their place by an overload: refused as often as they asked, they are heard all the same.
+            self._errands.hear(event_id, ticket)
+            raise
         if answer is None:
             raise _token_expired()
         return answer
