@@ -222,6 +222,22 @@ def test_one_redis_for_both_has_one_user_for_both() -> None:
     assert {"~stream:event:{*}", "~events", "~arq:daegi"} <= set(rules)
 
 
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("redis+cluster://daegi:pw@a:1,b:2", ["+cluster|slots"]),
+        ("redis+sentinel://daegi:pw@a:1,b:2/main", []),
+        ("rediss://daegi:pw@redis/3", []),
+    ],
+)
+def test_each_kind_of_redis_has_its_user(url: str, more: list[str]) -> None:
+    rules = set_user(Settings.model_validate({"redis_url": url, "jobs_redis_url": "redis://jobs/0"})).split()
+    assert rules[:4] == ["ACL", "SETUSER", "daegi", "reset"]
+    assert {f"+{command}" for command in LINE} <= set(rules)
+    assert "+psetex" not in rules
+    assert [rule for rule in rules if rule.startswith("+cluster")] == more
+
+
 @pytest.mark.parametrize("url", ["redis://redis/0", "redis://:pw@redis/0", "redis://daegi@redis/0"])
 def test_without_a_user_and_a_password_there_is_nothing_to_print(url: str) -> None:
     printed = print_rules(redis_url=url)
