@@ -10,7 +10,7 @@ import structlog
 
 from api.clock import RedisClock
 from shared import telemetry
-from shared.errors import DaegiError
+from shared.errors import DaegiError, explain
 from shared.line import PULSE_FRESH_MS, Line
 from shared.settings import Settings
 
@@ -57,7 +57,7 @@ class Pulse:
                 away = False
             except DaegiError as error:
                 if not away:
-                    _log.warning("redis is away", error=str(error))
+                    _log.warning("redis is away", error=explain(error))
                 away = True
             except Exception as error:  # noqa: BLE001 - see below
                 # Whatever it is: a process that stopped pulsing would keep the whole fleet from expiring anybody.

@@ -29,11 +29,11 @@ _REFUSAL_TYPES = (ReadOnlyError, BusyLoadingError)
 _REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY ")
 
 
-class MovedError(Exception):
+class MovedError(UnavailableError):
     """This node does not serve the key's slot, the one at this address does. Nothing was executed."""
 
     def __init__(self, host: str, port: int) -> None:
-        super().__init__(f"moved to {host}:{port}")
+        super().__init__("another node of the cluster has this")
         self.host, self.port = host, port
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from shared import telemetry
-from shared.errors import DaegiError, UnavailableError, UnknownVersionError
+from shared.errors import DaegiError, UnavailableError, UnknownVersionError, explain
 from shared.jobs import Jobs, Work
 from shared.line import Line
 from shared.settings import Settings
@@ -43,7 +43,7 @@ def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
         except UnknownVersionError as error:
             _log.error("a job was refused", job=work_on.__name__, error=str(error))
         except UnavailableError as error:
-            _log.warning("a job was left", job=work_on.__name__, error=str(error))
+            _log.warning("a job was left", job=work_on.__name__, error=explain(error))
 
     run.__name__ = run.__qualname__ = work_on.__name__
     run.__doc__ = work_on.__doc__
