@@ -58,6 +58,8 @@ class Process:
     """One of our processes: `with Api(url) as api:` starts it, and leaves nothing behind, also after a failure."""
 
     module = ""
+    root = ROOT
+    """The folder whose code it runs."""
 
     def __init__(self, redis_url: str, **settings: object) -> None:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("DAEGI_")}
@@ -94,7 +96,7 @@ class Process:
         """Starts it; returns when it works."""
         self._process = subprocess.Popen(
             self.command,
-            cwd=ROOT,
+            cwd=self.root,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,

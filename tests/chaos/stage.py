@@ -2,14 +2,17 @@
 
 import asyncio
 import random
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from redis.asyncio import Redis
 
 from shared.embedded import RedisServer
+from tests.balancer import Balancer
 from tests.chaos.audit import Audit
 from tests.chaos.client import Client
 from tests.chaos.crowd import Crowd
@@ -17,7 +20,7 @@ from tests.chaos.gauge import Gauge
 from tests.chaos.ledger import DOUBLE, LOST, Ledger
 from tests.chaos.outcome import Outcome
 from tests.chaos.person import USER_HEADER, World
-from tests.processes import Api, Process, Relay, Worker
+from tests.processes import ROOT, Api, Process, Relay, Worker
 
 ParamT = ParamSpec("ParamT")
 ReturnT = TypeVar("ReturnT")
@@ -87,13 +90,27 @@ class Stage:
         """A relay in front of a Redis."""
         return await self._stack.enter_async_context(Relay(server.port))
 
-    async def api(self, redis_url: str, **settings: Any) -> Api:
-        """An api process."""
-        return await self._run(Api(redis_url, **{**SETTINGS, **settings}))
+    async def api(self, redis_url: str, *, root: Path = ROOT, **settings: Any) -> Api:
+        """An api process, of the code in a folder."""
+        api = Api(redis_url, **{**SETTINGS, **settings})
+        api.root = root
+        await self._run(api)
+        return api
 
-    async def worker(self, redis_url: str, **settings: Any) -> Worker:
-        """A worker process."""
-        return await self._run(Worker(redis_url, **{**SETTINGS, **settings}))
+    async def worker(self, redis_url: str, *, root: Path = ROOT, **settings: Any) -> Worker:
+        """A worker process, of the code in a folder."""
+        worker = Worker(redis_url, **{**SETTINGS, **settings})
+        worker.root = root
+        await self._run(worker)
+        return worker
+
+    async def folder(self) -> Path:
+        """A new one."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="daegi-chaos-")))
+
+    async def balancer(self) -> Balancer:
+        """A balancer that has nobody to send people to yet."""
+        return await self._stack.enter_async_context(Balancer())
 
     async def fleet(self, redis_url: str, *, apis: int = 2, workers: int = 1, **settings: Any) -> list[Api]:
         """Api processes, and workers beside them, which start at the same time."""
@@ -102,23 +119,29 @@ class Stage:
         await others
         return list(started)
 
-    async def _run(self, process: Any) -> Any:
+    async def _run(self, process: Process) -> None:
         self._stack.push_async_callback(in_thread, process.__exit__, None, None, None)
         self._processes.append(process)
         await in_thread(process.start)
-        return process
 
     # Who comes
 
     @asynccontextmanager
     async def people(
-        self, ports: Sequence[int], redis: Any, *, rate: float = RATE, events: Sequence[str] = (EVENT,)
+        self,
+        ports: Sequence[int],
+        redis: Any,
+        *,
+        rate: float = RATE,
+        events: Sequence[str] = (EVENT,),
+        keep: float = 60,
     ) -> AsyncIterator[Crowd]:
         """A crowd; when the block ends it gets its answers and stops, and what it was promised is audited.
 
-        `redis` is the URL of the Redis with the lines, or a client of it.
+        `redis` is the URL of the Redis with the lines, or a client of it. People use a connection again within
+        `keep` seconds.
         """
-        client = Client(ports)
+        client = Client(ports, keep)
         world = World(client, self.ledger, self.gauge, self.random)
         self.crowd = Crowd(world, events, rate)
         self._began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The job queue's Redis is away for two heartbeat lives and more: people notice nothing, and nobody is lost."""
+"""The job queue's Redis is away for longer than a heartbeat life: people notice nothing, and nobody is lost."""
 
 import asyncio
 from typing import Any
@@ -11,7 +11,7 @@ from tests.faults.conftest import KEYS, Client, logged, members, swept, ticket_o
 from tests.processes import Api, Worker, eventually
 
 SHORT: dict[str, Any] = {"heartbeat_ttl": 5, "ready_ttl": 1}
-AWAY = 11.0
+AWAY = 6.0
 
 
 @pytest.mark.parametrize("how", ["hangs", "gone"])
@@ -36,7 +36,7 @@ async def test_people_join_are_called_enter_and_leave_as_ever(
                 assert not any(one["approximate"] for one in stands)
                 assert (await leave(http, newcomer)).status_code == 200
                 await asyncio.sleep(0.2)
-            assert turn > 5
+            assert turn > 3
             await configure(http, event, rate=10, burst=20)
             for token in tokens[:5]:
 
