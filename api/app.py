@@ -16,7 +16,7 @@ from api.admin import Admin
 from api.clock import RedisClock
 from api.gate import Gate
 from api.heartbeats import Errands
-from api.http import ClientGoneError, Header, HttpError, Receive, Request, Response, Scope, Send, SlowBodies, refusal
+from api.http import Header, HttpError, Receive, Request, Response, Scope, Send, SlowBodies, refusal
 from api.operations import Operations
 from api.position_cache import PositionCache
 from api.pulse import Pulse
@@ -60,10 +60,6 @@ class App:
             methods = self._routes.get(scope["path"])
             handler = (methods and methods.get(scope["method"])) or self._find(scope)
             status, body, extra = await handler(request)
-        except ClientGoneError:
-            # It may have said no more than that it is done, and be listening: granian would tell it 500.
-            gone = HttpError(400, "INVALID_REQUEST", "the body ends too early")
-            status, body, extra = gone.response(request.trace_id())
         except Exception as error:  # noqa: BLE001 - one envelope for everything that goes wrong
             status, body, extra = _failure(request, error)
         headers = [*self._headers, (b"content-length", b"%d" % len(body)), *extra]

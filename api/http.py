@@ -60,10 +60,6 @@ class HttpError(Exception):
         return self.status, _encode({"error": error}), headers
 
 
-class ClientGoneError(Exception):
-    """The client went away before its request was read."""
-
-
 class SlowBodies:
     """Ends the wait for bodies that do not come: the servers bound heads only.
 
@@ -125,7 +121,8 @@ class Request:
             while True:
                 message = await self._receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientGoneError
+                    # It may have closed its own half only, and be listening: unanswered, granian would tell it 500.
+                    raise invalid("the body ends too early")
                 body += bytes(message.get("body", b""))
                 if len(body) > MAX_BODY:
                     raise _too_large()
