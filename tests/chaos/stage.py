@@ -5,7 +5,7 @@ import random
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
@@ -53,6 +53,16 @@ async def in_thread(function: Callable[ParamT, ReturnT], *args: ParamT.args, **k
         raise
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """A plain client of a Redis, for looking and for damage."""
+    client = Redis.from_url(url, decode_responses=True)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
 class Stage:
     """Whatever it gives out is gone when it is closed."""
 
@@ -62,7 +72,10 @@ class Stage:
         self.gauge = Gauge()
         self.ledger = Ledger(LIFE)
         self.crowd: Crowd | None = None
-        self._seconds = seconds
+        self.seconds = seconds
+        """For how long there are faults."""
+        self.says = "begins"
+        """What there is to see while there is no crowd."""
         self._began = time.monotonic()
         self._stack = AsyncExitStack()
         self._processes: list[Process] = []
@@ -149,21 +162,17 @@ class Stage:
             async with self.crowd:
                 yield self.crowd
             self._count(self.crowd)
-            connected = Redis.from_url(redis, decode_responses=True) if isinstance(redis, str) else redis
-            try:
-                audit = Audit(self.ledger, connected, client)
+            async with connected(redis) if isinstance(redis, str) else nullcontext(redis) as opened:
+                audit = Audit(self.ledger, opened, client)
                 await audit.run(events)
                 self.outcome.totals = audit.totals
-            finally:
-                if isinstance(redis, str):
-                    await connected.aclose()
             self._judge()
         finally:
             client.close()
 
     async def faults(self, least: float, most: float) -> AsyncIterator[int]:
         """Numbers from 0, each after a random pause, until the time of the scenario is over."""
-        number, until = 0, self._began + self._seconds
+        number, until = 0, self._began + self.seconds
         while True:
             await asyncio.sleep(self.random.uniform(least, most))
             if time.monotonic() >= until:
@@ -181,6 +190,7 @@ class Stage:
         gauge, outcome = self.gauge, self.outcome
         outcome.seconds, outcome.people, outcome.requests = crowd.seconds, crowd.people, gauge.requests
         outcome.refused, outcome.broken, outcome.unconnected = gauge.refused, gauge.broken, gauge.unconnected
+        outcome.refusals = dict(gauge.refusals)
         outcome.gap, outcome.longest_wait = gauge.worst_gap(), gauge.longest_wait()
         self.expect(not crowd.unanswered, f"{crowd.unanswered} people had no answer at the end")
 

@@ -2,18 +2,12 @@
 what was promised after the last write to disk. The rest is untouched, and whoever was lost joins anew."""
 
 import os
-from pathlib import Path
 
 from shared.embedded import RedisServer
 from tests.api.calls import enter, join, leave, redeem, refused, running, status, try_status
+from tests.disk import append_only_file
 from tests.faults.conftest import KEYS, Client, logged, members, ticket_of
 from tests.processes import Api, Worker, eventually
-
-
-def append_only_file(server: RedisServer) -> Path:
-    """Where Redis appends: one file before Redis 7, a folder's newest from then on."""
-    folder = server.directory / "appendonlydir"
-    return max(folder.glob("*.incr.aof")) if folder.is_dir() else server.directory / "appendonly.aof"
 
 
 async def test_only_what_was_promised_after_the_last_write_to_disk_is_lost(
