@@ -16,7 +16,9 @@ PATIENCE: Final = 0.1
 BURST: Final = 0.25
 """As long as this (s) a queue may be late before that holds: a crowd that comes at once is served whole, in order."""
 
-_TICK: Final = 0.05
+TICK: Final = 0.05
+"""Every so often (s) some of those who are held are refused."""
+
 _SHARE: Final = 8
 """One is refused for so many that are served: a refusal costs about as much as a join."""
 _LEAST: Final = 10
@@ -96,7 +98,7 @@ class Gate:
         self._held.extend(overdue)
         if not self._ticking:
             self._ticking = True
-            self._loop.call_later(_TICK, self._tick)
+            self._loop.call_later(TICK, self._tick)
 
     def drain(self) -> None:
         """Refuses all who are held."""
@@ -108,7 +110,7 @@ class Gate:
         self._served = 0
         self._ticking = bool(self._held)
         if self._ticking:
-            self._loop.call_later(_TICK, self._tick)
+            self._loop.call_later(TICK, self._tick)
 
     def _refuse(self, people: int) -> int:
         people = min(people, len(self._held))

@@ -90,10 +90,10 @@ class Queue:
         self._decode_redeem = msgspec.json.Decoder(RedeemRequest).decode
 
     async def drain(self) -> None:
-        """Answers who is held back and waits for every batch in flight, round trip 2 included."""
-        self._gate.drain()
+        """Waits for every batch in flight, round trip 2 included; whoever is held back then is refused."""
         for batcher in (self._joins, self._polls, self._enters, self._leaves):
             await batcher.drain()
+        self._gate.drain()
 
     async def join(self, request: Request) -> Response:
         """POST /api/v1/queue/join"""
