@@ -17,6 +17,8 @@ from tests.cluster.regulars import Regular, asking
 from tests.cluster.servers import Cluster
 from tests.processes import SECRET, Api, eventually
 
+FAILS_OVER = True
+
 VICTIMS: dict[str, Callable[[Cluster], Node]] = {
     "with events alone": dispensable,
     "with the list of events": lambda cluster: cluster.master_of(KEYS.events),
