@@ -158,7 +158,7 @@ class Cluster:
         slots = (f"{self._prefix}probe:{{{number}}}" for number in itertools.count())
         key = next(key for key in slots if self._owners[key_slot(key.encode())] is node)
         try:
-            await node.command("DEL", key)
+            await node.command("UNLINK", key)
         except UnavailableError:
             self._trouble.set()
 

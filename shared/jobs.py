@@ -69,6 +69,8 @@ def open_queue(settings: Settings, *, timeout: float, max_connections: int) -> A
         socket_connect_timeout=timeout,
         socket_timeout=timeout,
         socket_keepalive=True,
+        lib_name=None,
+        lib_version=None,
         retry=Retry(NoBackoff(), 0),
         **tls,
     )
