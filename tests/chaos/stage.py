@@ -66,14 +66,15 @@ async def connected(url: str) -> AsyncIterator[Any]:
 class Stage:
     """Whatever it gives out is gone when it is closed."""
 
-    def __init__(self, outcome: Outcome, seconds: float, seed: int) -> None:
+    def __init__(self, outcome: Outcome, seconds: float, seed: int, times: int = 0) -> None:
         self.outcome = outcome
         self.random = random.Random(seed)
         self.gauge = Gauge()
         self.ledger = Ledger(LIFE)
         self.crowd: Crowd | None = None
         self.seconds = seconds
-        """For how long there are faults."""
+        """For how long there are faults, and longer if there are not so many by then."""
+        self.times = times
         self.says = "begins"
         """What there is to see while there is no crowd."""
         self._began = time.monotonic()
@@ -171,11 +172,11 @@ class Stage:
             client.close()
 
     async def faults(self, least: float, most: float) -> AsyncIterator[int]:
-        """Numbers from 0, each after a random pause, until the time of the scenario is over."""
+        """Numbers from 0, each after a random pause, until the time is over and there were as many as wished."""
         number, until = 0, self._began + self.seconds
         while True:
             await asyncio.sleep(self.random.uniform(least, most))
-            if time.monotonic() >= until:
+            if time.monotonic() >= until and number >= self.times:
                 return
             self.outcome.faults += 1
             yield number
@@ -197,6 +198,10 @@ class Stage:
     def _judge(self) -> None:
         outcome, misses = self.outcome, list(self.ledger.unforgiven())
         outcome.lost, outcome.double = self.ledger.count(LOST), self.ledger.count(DOUBLE)
+        if self.ledger.forgiven:
+            promises = sum(1 for place in self.ledger.places.values() for _ in place.promises())
+            kept = f"of {promises:,} promises {outcome.lost + outcome.double} were not kept, {len(misses)} unforgiven"
+            outcome.notes.append(kept)
         outcome.failures += [f"{miss.kind}: {miss.text}" for miss in misses[:_TOLD]]
         if len(misses) > _TOLD:
             outcome.failures.append(f"and {len(misses) - _TOLD} more of that kind")

@@ -30,7 +30,6 @@ async def power_cut(stage: Stage) -> None:
     the system has it already. What was promised in that second is lost, and nothing else."""
     redis = await stage.redis("everysec")
     apis = await stage.fleet(redis.url)
-    oldest = 0.0
     async with Disk(redis) as disk, stage.people([api.port for api in apis], redis.url) as crowd:
         async for _ in stage.faults(2, 5):
             crowd.burst(50)
@@ -42,13 +41,6 @@ async def power_cut(stage: Stage) -> None:
             await asyncio.sleep(1)
             stage.ledger.forgiven.append((kept, time.monotonic()))
             await in_thread(redis.restart)
-            oldest = max(oldest, cut - kept)
-    promises = sum(1 for place in stage.ledger.places.values() for _ in place.promises())
-    lost = stage.outcome.lost + stage.outcome.double
-    cuts = stage.outcome.faults
-    stage.outcome.notes.append(
-        f"of {promises:,} promises {lost} were lost in {cuts} power cuts, of the last {oldest:.1f} s"
-    )
 
 
 async def frozen(stage: Stage) -> None:
