@@ -31,6 +31,7 @@ from shared.errors import (
     EventNotFoundError,
     InvalidTokenError,
     KeyReusedError,
+    NotReplicatedError,
     OverloadedError,
     TooManyEventsError,
     UnavailableError,
@@ -205,6 +206,10 @@ class Queue:
             except EventNotFoundError:
                 if full and self._settings.open_events:
                     raise TooManyEventsError from None
+                raise
+            except NotReplicatedError:
+                # It may be the event's first, and who is in line has to be swept whether they come back or not.
+                self._errands.change(event_id)
                 raise
         standing = batch.standing
         self._clock.sync(standing.now)

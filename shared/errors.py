@@ -22,6 +22,10 @@ class UnavailableError(DaegiError):
     """Redis cannot be reached or cannot answer now."""
 
 
+class NotReplicatedError(UnavailableError):
+    """It was done, but too few replicas have it."""
+
+
 class OverloadedError(DaegiError):
     """More is waiting than this process takes on."""
 

@@ -10,7 +10,7 @@ from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.errors import DaegiError, UnavailableError, UnknownVersionError
+from shared.errors import DaegiError, NotReplicatedError, UnavailableError, UnknownVersionError
 from shared.scripts import Script, load_script
 
 MAX_CONNECTIONS = 8
@@ -99,7 +99,7 @@ class Node:
                 # On the same connection, and so on the node that wrote: another would not know what to wait for.
                 reply, replicas = await self.pipeline([call, ("WAIT", acks, _WAIT_MS)])
                 if replicas < acks:
-                    raise UnavailableError(f"only {replicas} of {acks} replicas have it")
+                    raise NotReplicatedError(f"only {replicas} of {acks} replicas have it")
                 return reply
             except NoScriptError:
                 # Redis restarted, or never had it: nothing was executed, so sending it again is safe.

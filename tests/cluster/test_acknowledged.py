@@ -1,6 +1,7 @@
 """DAEGI_MIN_REPLICAS_ACK=1: what is answered is on a replica, and what is not there is refused."""
 
 import asyncio
+import itertools
 import random
 
 import httpx
@@ -38,6 +39,15 @@ async def test_without_the_replica_joins_enters_and_redeems_are_refused_and_a_re
             ):
                 refused(answer, 503, "UNAVAILABLE")
                 assert retry_after(answer) <= 10
+        # Who is in line without an answer is swept all the same, also as the first of their event.
+        names = (f"{event}-new-{i}" for i in itertools.count())
+        new = next(name for name in names if cluster.master_of(f"stream:event:{{{name}}}") is master)
+        refused(await try_join(http, new), 503, "UNAVAILABLE")
+
+        async def listed() -> bool:
+            return await asyncio.to_thread(cluster.master_of("events").client.zscore, "events", new) is not None
+
+        await eventually(listed)
         # What promises nothing waits for nothing, and other masters have replicas of their own.
         assert (await status(http, second))["status"] == "admitted"
         await redeem(http, (await enter(http, (await join(http, elsewhere))["waiting_token"]))["reservation_token"])
