@@ -47,6 +47,10 @@ chaos: $(READY) ## Kill, freeze and cut everything off under load (ten minutes),
 observe: $(READY) ## Watch it under load with a real Prometheus: queries, dashboard, alerts (two minutes)
 	@$(BIN)/python -m tests.observe $(ARGS)
 
+audit: $(READY) ## Look the pinned versions up in PyPI's database of vulnerabilities (needs the network)
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --group audit
+	@$(BIN)/python -m tests.audit
+
 clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -67,7 +71,7 @@ constraints: ## Pin the newest versions that pyproject.toml allows
 	@pins=$$(mktemp -d) && trap 'rm -rf "$$pins"' EXIT && \
 		$(PYTHON) -m venv "$$pins" && \
 		"$$pins/bin/python" $(PIP) install --upgrade pip 'setuptools>=77' && \
-		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench && \
+		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group audit && \
 		{ echo '# Every version that is installed, written by "make constraints".' && \
 		  "$$pins/bin/python" -m pip freeze --all --exclude-editable | LC_ALL=C sort -f; } > "$$pins/new" && \
 		mv "$$pins/new" $(PINS)

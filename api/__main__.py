@@ -2,7 +2,9 @@
 
 import argparse
 import errno
+import math
 import os
+import resource
 import socket
 import sys
 import tempfile
@@ -17,6 +19,8 @@ from shared.settings import Settings, SettingsError, load_settings
 _STOP_SECONDS = 10
 _BACKLOG = 4096
 _MAX_CONNECTIONS = 65_536
+_OTHER_FILES = 256
+"""What a process opens beside its clients' connections, Redis among it."""
 
 
 def main() -> int:
@@ -61,13 +65,22 @@ def _serve(settings: Settings) -> None:
         runtime_mode=RuntimeModes.mt,
         backlog=_BACKLOG,
         # It counts connections, not requests: the default leaves everyone beyond the backlog waiting.
-        backpressure=_MAX_CONNECTIONS,
-        workers_kill_timeout=_STOP_SECONDS,
+        backpressure=_most_connections(),
+        workers_kill_timeout=math.ceil(settings.drain_seconds) + _STOP_SECONDS,
         respawn_failed_workers=True,
         # It sets them in its processes before any code of ours runs there.
         log_dictconfig=telemetry.log_config(settings),
         log_level=LogLevels(settings.log_level),
     ).serve()
+
+
+def _most_connections() -> int:
+    """How many clients a process may accept: without a file left it would try again and again, and lose Redis too."""
+    # Granian raises the soft limit itself.
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return min(_MAX_CONNECTIONS, max(files - _OTHER_FILES, files // 2))
 
 
 def _obstacle(host: str, port: int) -> str:

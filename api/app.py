@@ -17,7 +17,7 @@ from api.admin import Admin
 from api.clock import RedisClock
 from api.gate import Gate
 from api.heartbeats import Errands
-from api.http import ClientGoneError, Header, HttpError, Receive, Request, Response, Scope, Send, refusal
+from api.http import Header, HttpError, Receive, Request, Response, Scope, Send, SlowBodies, refusal
 from api.measures import OTHER, Traffic, measure_ingress
 from api.operations import Operations
 from api.position_cache import PositionCache
@@ -40,8 +40,7 @@ _ORPHAN_SECONDS = 5
 
 _EVENT_PATH = "/api/v1/admin/events/"
 _EVENT_PATTERN = "/api/v1/admin/events/{event_id}"
-_NO_STORE = ((b"cache-control", b"no-store"),)
-_COMMON_HEADERS = ((b"content-type", b"application/json"), *_NO_STORE)
+_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
 class App:
@@ -51,9 +50,11 @@ class App:
         self._settings = settings
         self._routes: dict[str, dict[str, Handler]] = {}
         self._admin: Admin | None = None
+        self._headers = _HEADERS
         self._cors = Cors(settings.cors_origins)
         self._metrics = Metrics(settings.metrics_dir)
         self._traffic = Traffic(self._metrics)
+        self._slow_bodies = SlowBodies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -61,7 +62,7 @@ class App:
             await self._serve_other(scope, receive, send)
             return
         began = perf_counter()
-        request = Request(scope, receive)
+        request = Request(scope, receive, self._slow_bodies)
         endpoint = scope["path"]
         try:
             methods = self._routes.get(endpoint)
@@ -69,11 +70,10 @@ class App:
                 endpoint = _EVENT_PATTERN if endpoint.startswith(_EVENT_PATH) else OTHER
             handler = (methods and methods.get(scope["method"])) or self._find(scope)
             status, body, extra = await handler(request)
-        except ClientGoneError:
-            return
         except Exception as error:  # noqa: BLE001 - one envelope for everything that goes wrong
             status, body, extra = _failure(request, error)
-        common = _NO_STORE if extra and extra[0][0] == b"content-type" else _COMMON_HEADERS
+        # What is no JSON says so itself.
+        common = self._headers[1:] if extra and extra[0][0] == b"content-type" else self._headers
         headers = [*common, (b"content-length", b"%d" % len(body)), *extra]
         if self._cors.enabled:
             headers += self._cors.headers(request)
@@ -147,14 +147,32 @@ class App:
             stack.push_async_callback(_farewell, pulse)
             stack.push_async_callback(errands.send)
             stack.push_async_callback(queue.drain)
-            for beat in (pulse.run, errands.run, redis.watch, self._metrics.run):
+            for beat in (pulse.run, errands.run, redis.watch, self._slow_bodies.run, self._metrics.run):
                 task = asyncio.create_task(beat())
                 stack.push_async_callback(_end, task)
             _tune_interpreter()
             _outlive_no_parent()
+            if settings.drain_seconds:
+                self._drain_first(operations)
             yield
             operations.draining = True
             _log.info("the api is stopping")
+
+    def _drain_first(self, operations: Operations) -> None:
+        """On SIGTERM /readyz says no and answers end their connections; some time later, when balancers send nobody
+        here any more, the server stops.
+
+        By itself it would close its port at once. SIGINT means the same to servers, and stays theirs.
+        """
+        loop = asyncio.get_running_loop()
+
+        def drain() -> None:
+            if not operations.draining:
+                operations.draining = True
+                self._headers = (*_HEADERS, (b"connection", b"close"))
+                loop.call_later(self._settings.drain_seconds, os.kill, os.getpid(), signal.SIGINT)
+
+        loop.add_signal_handler(signal.SIGTERM, drain)
 
 
 def routes(queue: Queue, admin: Admin, operations: Operations) -> dict[str, dict[str, Handler]]:
@@ -236,7 +254,7 @@ def _outlive_no_parent() -> None:
         if os.getppid() == parent.pid:
             loop.call_later(1, look)
             return
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
         # Granian never hears of a signal that came while it started.
         loop.call_later(_ORPHAN_SECONDS, os.kill, os.getpid(), signal.SIGKILL)
 
@@ -251,8 +269,10 @@ async def _farewell(pulse: Pulse) -> None:
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    # Once is not enough: Python 3.11's wait_for, under which redis-py sends, now and then loses a cancellation.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.5)
 
 
 def create_app() -> App:

@@ -98,7 +98,7 @@ class Batcher(Generic[RequestT, AnswerT]):
     def _start(self, event_id: str, lane: _Lane[RequestT, AnswerT]) -> None:
         lane.scheduled = False
         while lane.requests and self._may_start(lane):
-            if overdue := lane.patience.overdue(lane.since, self._loop.time()):
+            if overdue := lane.patience.overdue(lane.since, self._loop.time(), self._max_batch):
                 self._gate.turn_away(lane.take(overdue)[1])
                 continue
             requests, futures = lane.take(self._max_batch)

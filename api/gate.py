@@ -16,9 +16,11 @@ PATIENCE: Final = 0.1
 BURST: Final = 0.25
 """As long as this (s) a queue may be late before that holds: a crowd that comes at once is served whole, in order."""
 
-_TICK: Final = 0.05
-_SHARE: Final = 4
-"""One is refused for so many that are served: a refusal costs two thirds of a join."""
+TICK: Final = 0.05
+"""Every so often (s) some of those who are held are refused."""
+
+_SHARE: Final = 8
+"""One is refused for so many that are served: a refusal costs about as much as a join."""
 _LEAST: Final = 10
 """Refusals in a tick however few are served."""
 _IDLE: Final = 100
@@ -32,16 +34,20 @@ class Patience:
     is_late: bool = False
     _since: float = 0.0
 
-    def overdue(self, since: Sequence[float], now: float) -> int:
-        """How many of a queue have waited too long, given the times (s) at which they came, oldest first."""
-        waited = now - since[0]
-        if waited < PATIENCE / 2:
+    def overdue(self, since: Sequence[float], now: float, batch: int) -> int:
+        """How many of a queue have waited too long, given the times (s) at which they came, oldest first.
+
+        Never those who fit into the next batch: refusing them would not make anything faster. (A slow Redis makes
+        people wait, too.)
+        """
+        waited, excess = now - since[0], len(since) - batch
+        if waited < PATIENCE / 2 or excess <= 0:
             self.is_late = False
         elif waited > PATIENCE and not self.is_late:
             self.is_late, self._since = True, now
         if not self.is_late or now - self._since < BURST:
             return 0
-        return bisect_left(since, now - PATIENCE)
+        return bisect_left(since, now - PATIENCE, hi=excess)
 
 
 class Gate:
@@ -93,7 +99,7 @@ class Gate:
         self._held.extend(overdue)
         if not self._ticking:
             self._ticking = True
-            self._loop.call_later(_TICK, self._tick)
+            self._loop.call_later(TICK, self._tick)
 
     def drain(self) -> None:
         """Refuses all who are held."""
@@ -105,7 +111,7 @@ class Gate:
         self._served = 0
         self._ticking = bool(self._held)
         if self._ticking:
-            self._loop.call_later(_TICK, self._tick)
+            self._loop.call_later(TICK, self._tick)
 
     def _refuse(self, people: int) -> int:
         people = min(people, len(self._held))

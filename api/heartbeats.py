@@ -1,6 +1,7 @@
 """What this process asks of the workers, gathered and sent once a second: a job a kind, however many events."""
 
 import asyncio
+import random
 import time
 from collections.abc import Iterable
 
@@ -80,7 +81,8 @@ class Errands:
     async def run(self) -> None:
         """Sends once a second until cancelled."""
         while True:
-            await asyncio.sleep(1)
+            # With jitter: a fleet that was started together would come back to a restarted queue together.
+            await asyncio.sleep(random.uniform(0.75, 1.25))
             await self.send()
 
     async def send(self) -> None:
@@ -129,7 +131,8 @@ class Errands:
 
     async def _send_activity(self) -> None:
         now = self._clock.now()
-        if now is None:
+        # The pulse finds out when Redis is back; it comes back to a fleet little by little.
+        if now is None or self._line.is_away():
             return
         active, self._active = self._active, set()
         due = [event_id for event_id in active if self.note(event_id, now)]

@@ -1,5 +1,6 @@
 """HTTP over raw ASGI: read a request, answer JSON, one envelope for every error."""
 
+import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -19,8 +20,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_BODY = 16 * 1024
 """Bytes of a request's body; more is refused with 413."""
 
+BODY_SECONDS = 10
+"""Within this a body has to come, at most twice that."""
+
 _TRACE_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CLOSE = ((b"connection", b"close"),)
 _encode = msgspec.json.Encoder().encode
 BodyT = TypeVar("BodyT")
 
@@ -56,25 +61,54 @@ class HttpError(Exception):
         return self.status, _encode(ErrorResponse(error)), headers
 
 
-class ClientGoneError(Exception):
-    """The client went away before its request was read."""
+class SlowBodies:
+    """Ends the wait for bodies that do not come: the servers bound heads only.
+
+    It has two generations and looks now and then: a timer for each body would cost a thirtieth of a join.
+    """
+
+    def __init__(self) -> None:
+        self.reading: set[asyncio.Task[Any] | None] = set()
+        # Asked for each time it costs a system call.
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._older: set[asyncio.Task[Any] | None] = set()
+
+    async def run(self) -> None:
+        """Looks until cancelled."""
+        self.loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(BODY_SECONDS)
+            for task in self._older:
+                if task is not None:
+                    task.cancel(self)
+            self._older, self.reading = self.reading, set()
+
+    def refusal(self, task: "asyncio.Task[Any] | None", error: asyncio.CancelledError) -> BaseException:
+        """What ends that task: HttpError 408 if this ended the wait, else what was raised."""
+        if task is None or error.args != (self,):
+            return error
+        task.uncancel()
+        # As with a body that is too large, the connection cannot be used again.
+        return HttpError(408, "BODY_TIMEOUT", f"the body did not come within {BODY_SECONDS} s", headers=_CLOSE)
 
 
 class Request:
     """One HTTP request, read as far as a handler asks."""
 
-    __slots__ = ("_receive", "scope")
+    __slots__ = ("_receive", "_slow_bodies", "scope")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, slow_bodies: SlowBodies) -> None:
         self.scope = scope
-        self._receive = receive
+        self._receive, self._slow_bodies = receive, slow_bodies
 
     def headers(self) -> dict[bytes, bytes]:
         """The headers by their names in lower case."""
         return dict(self.scope["headers"])
 
     async def body(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """The whole body, given the headers; raises HttpError 413 above MAX_BODY bytes, without reading on."""
+        """The whole body, given the headers; raises HttpError 413 above MAX_BODY bytes, without reading on, and 408
+        when it does not come.
+        """
         declared = headers.get(b"content-length", b"")
         length = -1
         if declared.isdigit():
@@ -82,16 +116,24 @@ class Request:
             if length > MAX_BODY:
                 raise _too_large()
         body = b""
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            body += bytes(message.get("body", b""))
-            if len(body) > MAX_BODY:
-                raise _too_large()
-            # Another receive() to be told that there is no more costs granian two changes of threads.
-            if len(body) == length or not message.get("more_body", False):
-                return body
+        task, reading = asyncio.current_task(self._slow_bodies.loop), self._slow_bodies.reading
+        reading.add(task)
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    # It may have closed its own half only, and be listening: unanswered, granian would tell it 500.
+                    raise invalid("the body ends too early")
+                body += bytes(message.get("body", b""))
+                if len(body) > MAX_BODY:
+                    raise _too_large()
+                # Another receive() to be told that there is no more costs granian two changes of threads.
+                if len(body) == length or not message.get("more_body", False):
+                    return body
+        except asyncio.CancelledError as error:
+            raise self._slow_bodies.refusal(task, error) from None
+        finally:
+            reading.discard(task)
 
     def token(self) -> str:
         """The query's token, '' if there is none."""
@@ -153,7 +195,7 @@ def _too_large() -> HttpError:
         413,
         "PAYLOAD_TOO_LARGE",
         f"the body may have {MAX_BODY} bytes",
-        headers=((b"connection", b"close"),),
+        headers=_CLOSE,
     )
 
 

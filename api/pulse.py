@@ -10,7 +10,7 @@ import structlog
 
 from api.clock import RedisClock
 from shared import telemetry
-from shared.errors import DaegiError
+from shared.errors import DaegiError, explain
 from shared.line import PULSE_FRESH_MS, Line
 from shared.settings import Settings
 
@@ -47,30 +47,28 @@ class Pulse:
 
     async def run(self) -> None:
         """Beats until cancelled."""
-        away = False
+        in_vain = 0
         while True:
             self._hurry.clear()
             try:
                 await self._beat()
-                if away:
+                if in_vain:
                     _log.info("redis is back")
-                away = False
+                in_vain = 0
             except DaegiError as error:
-                if not away:
-                    _log.warning("redis is away", error=str(error))
-                away = True
+                if not in_vain:
+                    _log.warning("redis is away", error=explain(error))
+                in_vain += 1
             except Exception as error:  # noqa: BLE001 - see below
                 # Whatever it is: a process that stopped pulsing would keep the whole fleet from expiring anybody.
-                if not away:
+                if not in_vain:
                     _log.exception("no pulse")
                     telemetry.capture(error)
-                away = True
-            # Jitter spreads the reconnects of a fleet.
-            pause = random.uniform(0.5, 1.0) if away else 1.0
-            if away:
-                await asyncio.sleep(pause)
+                in_vain += 1
+            if in_vain:
+                await asyncio.sleep(_pause(in_vain))
             else:
-                await _wait(self._hurry, pause)
+                await _wait(self._hurry, 1.0)
 
     async def goodbye(self) -> None:
         """Takes the pulse back."""
@@ -97,6 +95,16 @@ class Pulse:
 
     def _is_late(self, now: float) -> bool:
         return now - self._heard > PULSE_FRESH_MS / 1000
+
+
+def _pause(in_vain: int) -> float:
+    """Seconds before the next try, after so many in vain.
+
+    A fleet loses Redis in one moment; in no tenth of a second does more than a tenth of it come back, and all of it
+    within two.
+    """
+    earliest = 0.0 if in_vain == 1 else 1.0
+    return random.uniform(earliest, earliest + 1.0)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -34,6 +34,8 @@ from shared.errors import (
     EventNotFoundError,
     InvalidTokenError,
     KeyReusedError,
+    NotReplicatedError,
+    OverloadedError,
     TooManyEventsError,
     UnavailableError,
 )
@@ -78,6 +80,7 @@ class Queue:
         self._line, self._signer, self._clock = services.line, services.signer, services.clock
         self._pulse, self._errands, self._positions = services.pulse, services.errands, services.positions
         self._gate = services.gate
+        self._opening = 0
         header = settings.trusted_user_header
         self._user_header = header.lower().encode("latin-1") if header else None
         per_minute, address_header = settings.joins_per_minute, settings.trusted_address_header
@@ -96,10 +99,10 @@ class Queue:
         self._decode_redeem = msgspec.json.Decoder(RedeemRequest).decode
 
     async def drain(self) -> None:
-        """Answers who is held back and waits for every batch in flight, round trip 2 included."""
-        self._gate.drain()
+        """Waits for every batch in flight, round trip 2 included; whoever is held back then is refused."""
         for batcher in (self._joins, self._polls, self._enters, self._leaves):
             await batcher.drain()
+        self._gate.drain()
 
     async def join(self, request: Request) -> Response:
         """POST /api/v1/queue/join"""
@@ -136,7 +139,12 @@ class Queue:
             if not late or self._errands.hear(event_id, ticket):
                 self._errands.change(event_id)
                 return self._answers.from_memory(ticket, text, position, standing, now)
-        answer = await self._polls.submit(event_id, ticket)
+        try:
+            answer = await self._polls.submit(event_id, ticket)
+        except OverloadedError:
+            # Nobody loses their place by an overload: refused as often as they asked, they are heard all the same.
+            self._errands.hear(event_id, ticket)
+            raise
         if answer is None:
             raise _token_expired()
         return answer
@@ -207,13 +215,17 @@ class Queue:
         return Batcher(flush, self._gate, sizes.of(operation), max_batch=size)
 
     async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[Response | None]") -> None:
-        full = self._errands.events >= self._settings.max_events
-        with self._watched(event_id):
+        full = self._errands.events + self._opening >= self._settings.max_events
+        with self._watched(event_id), self._may_open():
             try:
                 batch = await self._line.enqueue(event_id, joins, self._settings.open_events and not full)
             except EventNotFoundError:
                 if full and self._settings.open_events:
                     raise TooManyEventsError from None
+                raise
+            except NotReplicatedError:
+                # It may be the event's first, and who is in line has to be swept whether they come back or not.
+                self._errands.change(event_id)
                 raise
         standing = batch.standing
         self._clock.sync(standing.now)
@@ -229,7 +241,8 @@ class Queue:
             with self._watched(event_id):
                 note = self._line.notes_activity and self._errands.note(event_id, standing.now)
                 events = await self._line.confirm(event_id, tickets, standing.now, note_activity=note)
-            self._errands.events = self._errands.events if events is None else events
+            # Others that were opened meanwhile may not be on the list yet.
+            self._errands.events = max(self._errands.events, events or 0)
         except DaegiError as error:
             _log.warning(
                 "heartbeats of a batch are left to repair", event_id=event_id, joins=len(tickets), error=str(error)
@@ -278,6 +291,15 @@ class Queue:
         except UnavailableError:
             self._pulse.check_now()
             raise
+
+    @contextmanager
+    def _may_open(self) -> Iterator[None]:
+        """Counts a batch that may be opening an event, until that is known: a flood of names comes all at once."""
+        self._opening += 1
+        try:
+            yield
+        finally:
+            self._opening -= 1
 
     # What an answer is made of
 

@@ -32,6 +32,7 @@ ErrorCode = Literal[
     "NOT_FOUND",
     "NOT_READY",
     "OVERLOADED",
+    "BODY_TIMEOUT",
     "PAYLOAD_TOO_LARGE",
     "RATE_LIMITED",
     "RESERVATION_EXPIRED",

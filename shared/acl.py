@@ -21,7 +21,7 @@ LINE = (
 )
 """Of the Redis with the lines; those that scripts call are among them, for Redis asks the user's rights there too."""
 
-CLUSTER = ("cluster|slots", "del")
+CLUSTER = ("cluster|slots",)
 """Of each node of a cluster, beside those."""
 
 JOBS = (

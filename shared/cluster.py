@@ -46,7 +46,7 @@ class Cluster:
         self._slot = lru_cache(maxsize=4096)(lambda key: key_slot(key.encode()))
         self._lock = asyncio.Lock()
         self._refreshed = float("-inf")
-        self._lost = False
+        self._failure: UnavailableError | None = None
         self._trouble = asyncio.Event()
 
     @property
@@ -63,12 +63,12 @@ class Cluster:
     @property
     def away(self) -> int:
         """How many masters did not answer when they were last asked; 1 if nobody knows who they are."""
-        return sum(node.away for node in self._masters()) or int(self._lost)
+        return sum(node.away for node in self._masters()) or int(self._failure is not None)
 
     def is_away(self, key: str) -> bool:
         """Whether the master of this key did not answer when it was last asked."""
         owner = self._owners[self._slot(key)]
-        return self._lost if owner is None else owner.reachable is False
+        return self._failure is not None if owner is None else owner.reachable is False
 
     async def command(self, *command: Value) -> Any:
         """One command's reply; its key comes first."""
@@ -133,33 +133,38 @@ class Cluster:
 
     async def _refresh(self) -> None:
         async with self._lock:
-            if time.monotonic() - self._refreshed < _REFRESH_SECONDS:
-                return
-            known = [node for node in self._masters() if node.reachable is not False]
-            random.shuffle(known)
-            for node in [*known, *(self._node(*seed) for seed in self._seeds), *self._nodes.values()]:
-                if await self._learn(node):
-                    self._refreshed, self._lost = time.monotonic(), False
-                    return
-            self._refreshed, self._lost = time.monotonic(), True
+            if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+                await self._learn_from_any()
+                self._refreshed = time.monotonic()
+        if self._failure:
             self._trouble.set()
-        raise UnavailableError("no node of the cluster answers")
+            raise UnavailableError("no node of the cluster answers") from self._failure
 
-    async def _learn(self, node: Node) -> bool:
-        """Takes over what a node says of the slots; False if it says nothing."""
+    async def _learn_from_any(self) -> None:
+        known = [node for node in self._masters() if node.reachable is not False]
+        random.shuffle(known)
+        for node in [*known, *(self._node(*seed) for seed in self._seeds), *self._nodes.values()]:
+            try:
+                await self._learn(node)
+            except UnavailableError as error:
+                self._failure = error
+            else:
+                self._failure = None
+                return
+
+    async def _learn(self, node: Node) -> None:
+        """Takes over what a node says of the slots; raises UnavailableError if it says nothing."""
         try:
             ranges = await node.command("CLUSTER", "SLOTS")
-        except UnavailableError:
-            return False
         except ResponseError as error:
-            raise UnavailableError(f"{node.host} is no node of a cluster: {error}") from error
+            raise UnavailableError(f"{node.host} is no node of a cluster") from error
+        if not ranges:
+            raise UnavailableError(f"{node.host} knows of no slots")
         owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, (host, port, *_), *_ in ranges:
             # A node that does not know by which name it is reached leaves it empty.
             owner = self._node(host.decode() if host else node.host, port)
             owners[first : last + 1] = [owner] * (last + 1 - first)
-        if not ranges:
-            return False
         before = self._masters()
         self._owners = owners
         masters = self._masters()
@@ -169,15 +174,14 @@ class Cluster:
             _log.info("these are the masters of the cluster", masters=names)
         for one in demoted:
             await one.disconnect()
-        return True
 
     async def _probe(self, node: Node) -> None:
         """Has a node that was away say whether it takes writes again, by one that changes nothing."""
         slots = (f"{self._prefix}probe:{{{number}}}" for number in itertools.count())
         key = next(key for key in slots if self._owners[key_slot(key.encode())] is node)
         try:
-            await node.command("DEL", key)
-        except (UnavailableError, MovedError):
+            await node.command("UNLINK", key)
+        except UnavailableError:
             self._trouble.set()
 
     def _node(self, host: str, port: int) -> Node:

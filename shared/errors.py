@@ -8,8 +8,22 @@ class DaegiError(Exception):
         super().__init__(message or type(self).__doc__)
 
 
+def explain(error: BaseException) -> str:
+    """An error and what caused it, for the log: people are told the first part alone."""
+    parts = [str(error)]
+    # One that was raised again as it was is its own cause.
+    while (cause := error.__cause__) not in (None, error):
+        parts.append(str(cause) or type(cause).__name__)
+        error = cause
+    return ": ".join(parts)
+
+
 class UnavailableError(DaegiError):
     """Redis cannot be reached or cannot answer now."""
+
+
+class NotReplicatedError(UnavailableError):
+    """It was done, but too few replicas have it."""
 
 
 class OverloadedError(DaegiError):

@@ -22,8 +22,8 @@ whose worker died is given to another after 70 s (workers/main.py), so it has to
 
 _TIMEOUT = 1.0
 
-QUEUE_ERRORS = (RedisError, OSError, TimeoutError)
-"""What a call to the queue raises while its Redis is away."""
+QUEUE_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a call to the queue raises while its Redis is away. uvloop's for one that hangs up at once is RuntimeError."""
 
 
 class Work(msgspec.Struct, omit_defaults=True):
@@ -69,6 +69,8 @@ def open_queue(settings: Settings, *, timeout: float, max_connections: int) -> A
         socket_connect_timeout=timeout,
         socket_timeout=timeout,
         socket_keepalive=True,
+        lib_name=None,
+        lib_version=None,
         retry=Retry(NoBackoff(), 0),
         **tls,
     )

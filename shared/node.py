@@ -10,7 +10,7 @@ from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.errors import DaegiError, UnavailableError, UnknownVersionError
+from shared.errors import DaegiError, NotReplicatedError, UnavailableError, UnknownVersionError
 from shared.replies import Server
 from shared.scripts import Script, load_script
 
@@ -30,11 +30,11 @@ _REFUSAL_TYPES = (ReadOnlyError, BusyLoadingError)
 _REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY ")
 
 
-class MovedError(Exception):
+class MovedError(UnavailableError):
     """This node does not serve the key's slot, the one at this address does. Nothing was executed."""
 
     def __init__(self, host: str, port: int) -> None:
-        super().__init__(f"moved to {host}:{port}")
+        super().__init__("another node of the cluster has this")
         self.host, self.port = host, port
 
 
@@ -91,7 +91,7 @@ class Node:
                 # On the same connection, and so on the node that wrote: another would not know what to wait for.
                 reply, replicas = await self._send_all([call, ("WAIT", acks, _WAIT_MS)])
                 if replicas < acks:
-                    raise UnavailableError(f"only {replicas} of {acks} replicas have it")
+                    raise NotReplicatedError(f"only {replicas} of {acks} replicas have it")
                 return reply
             except NoScriptError:
                 # Redis restarted, or never had it: nothing was executed, so sending it again is safe.
@@ -185,6 +185,9 @@ class Node:
 
 def _is_disconnect(error: BaseException) -> bool:
     """Whether Redis could not be reached, or did not answer."""
+    if isinstance(error, RuntimeError):
+        # uvloop's word for a server that hung up while redis-py was saying hello to it.
+        return "the handler is closed" in str(error)
     return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
 
 

@@ -69,6 +69,9 @@ def connect(settings: Settings, name: str) -> RedisClient:
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_timeout": ANSWER_TIMEOUT,
         "socket_keepalive": True,
+        # redis-py's name and version: two commands a connection, for which a user of few rights has none.
+        "lib_name": None,
+        "lib_version": None,
         # A retried EVALSHA would enqueue people without a key a second time.
         "retry": Retry(NoBackoff(), 0),
     }

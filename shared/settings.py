@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="IP address the api listens on")
     port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
     processes: int = Field(1, ge=1, le=256, description="Api processes on that port")
+    drain_seconds: float = Field(
+        0, ge=0, le=300, description="On SIGTERM /readyz says no for this long, and all else goes on, before the end"
+    )
     worker_metrics_port: int = Field(
         9464, ge=0, le=65_535, description="Port on which a worker answers /metrics, on DAEGI_HOST; 0: none"
     )

@@ -49,6 +49,12 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """What DAEGI_REDIS_URL is for it."""
+    return redis_server.url
+
+
 @pytest.fixture
 def own_server() -> Iterator[RedisServer]:
     """One that a test may pause, kill and restart; with an append-only file that is written at every change."""
@@ -75,12 +81,13 @@ MakeLine = Callable[..., Line]
 
 
 @pytest.fixture
-async def make_line(redis_server: RedisServer, redis: Redis, clock: Clock) -> AsyncIterator[MakeLine]:
+async def make_line(redis_server: RedisServer, redis_url: str, redis: Redis, clock: Clock) -> AsyncIterator[MakeLine]:
     """Makes lines with the settings given, all on the tests' clock."""
     clients = []
 
     def make(**settings: object) -> Line:
-        made = Settings.model_validate({"redis_url": redis_server.url, **settings})
+        urls = {"redis_url": redis_url, "jobs_redis_url": redis_server.url}
+        made = Settings.model_validate({**urls, **settings})
         clients.append(connect(made, "daegi-tests"))
         return Line(clients[-1], made, clock)
 

@@ -58,6 +58,8 @@ class Process:
     """One of our processes: `with Api(url) as api:` starts it, and leaves nothing behind, also after a failure."""
 
     module = ""
+    root = ROOT
+    """The folder whose code it runs."""
 
     def __init__(self, redis_url: str, **settings: object) -> None:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("DAEGI_")}
@@ -94,7 +96,7 @@ class Process:
         """Starts it; returns when it works."""
         self._process = subprocess.Popen(
             self.command,
-            cwd=ROOT,
+            cwd=self.root,
             env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -207,7 +209,8 @@ class Worker(Process):
 class Relay:
     """A TCP relay to a server on this machine that can delay, hold, and cut what goes through.
 
-    `held` keeps the server's answers back, `delay` (s) slows both directions, `cut()` breaks every connection.
+    `held` keeps the server's answers back, `delay` (s) slows both directions, `cut()` breaks every connection,
+    `forget()` leaves them open and passes nothing on, as a router does that has forgotten them.
     With `record`, `trips` holds what was sent in each round trip: all that went before the server's next answer.
     A request with the bytes of `holding` in it is kept from the server while they are set (`kept` counts them), one
     with those of `trap` goes through and sets `held`: the server does it and nobody learns of it.
@@ -224,6 +227,7 @@ class Relay:
         self.port = 0
         self.trips: list[bytearray] = []
         self._record = record
+        self._forgotten = 0
         self._tls = tls
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
@@ -254,6 +258,10 @@ class Relay:
             writer.transport.abort()
         self._writers.clear()
 
+    def forget(self) -> None:
+        """Nothing goes through the connections that there are, and neither side is told; new ones are sound."""
+        self._forgotten = self.connections
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
             writer.transport.abort()
@@ -262,14 +270,15 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        number = self.connections
         upstream = None
         try:
             back, upstream = await asyncio.open_connection(LOCALHOST, self._target)
             self._writers |= {writer, upstream}
             async with asyncio.TaskGroup() as group:
                 trip: list[bytearray] = []
-                group.create_task(self._pass_on(reader, upstream, trip, answers=False))
-                group.create_task(self._pass_on(back, writer, trip, answers=True))
+                group.create_task(self._pass_on(number, reader, upstream, trip, answers=False))
+                group.create_task(self._pass_on(number, back, writer, trip, answers=True))
         except* (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -280,7 +289,13 @@ class Relay:
                     self._writers.discard(one)
 
     async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, trip: list[bytearray], *, answers: bool
+        self,
+        number: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        trip: list[bytearray],
+        *,
+        answers: bool,
     ) -> None:
         while part := await reader.read(1 << 16):
             if self._record:
@@ -291,6 +306,8 @@ class Relay:
                 await asyncio.sleep(self.delay)
             while answers and self.held:  # noqa: ASYNC110 - a test sets it, and tells nobody
                 await asyncio.sleep(0.005)
+            if number <= self._forgotten:
+                continue
             writer.write(part)
             await writer.drain()
         raise ConnectionResetError

@@ -56,4 +56,9 @@ async def test_another_authoritys_certificate_is_refused_in_a_clear_line(
         api = Api(relay.url, redis_ca_file=str(tmp_path / "ca.pem"), probe="/healthz")
         async with running(api) as http:
             refused(await try_join(http, event), 503, "UNAVAILABLE")
+
+            async def said() -> bool:
+                return "certificate verify failed" in api.log()
+
+            await eventually(said)
     assert await redis.dbsize() == 0

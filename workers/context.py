@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from shared import telemetry
-from shared.errors import DaegiError, UnavailableError, UnknownVersionError
+from shared.errors import DaegiError, UnavailableError, UnknownVersionError, explain
 from shared.jobs import Jobs, Work
 from shared.line import Line
 from shared.settings import Settings
@@ -50,7 +50,7 @@ def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
                 _log.error("a job was refused", job=name, error=str(error))
             except UnavailableError as error:
                 outcome.append("left")
-                _log.warning("a job was left", job=name, error=str(error))
+                _log.warning("a job was left", job=name, error=explain(error))
 
     name = run.__name__ = run.__qualname__ = work_on.__name__
     run.__doc__ = work_on.__doc__

@@ -134,7 +134,7 @@ async def _work(settings: Settings, tools: Tools, stop: asyncio.Event) -> None:
             await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
         failure = await _end(worker, working)
         if failure and not away:
-            _log.warning("the job queue is away", error=type(failure).__name__)
+            _log.warning("the job queue is away", error=f"{type(failure).__name__}: {failure}")
             away = True
         if not stop.is_set():
             with contextlib.suppress(TimeoutError):

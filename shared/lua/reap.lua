@@ -43,6 +43,7 @@ for _, key in ipairs({HEARTBEAT, CALLED}) do
   local ahead = call('ZRANGEBYSCORE', key, '(' .. int(now + 1000), '+inf', 'LIMIT', 0, limit)
   for _, ticket in ipairs(ahead) do call('ZADD', key, int(now), ticket) end
 end
+fresh = count_fresh()
 
 local expired, more = 0, false
 local function expire(key, oldest)

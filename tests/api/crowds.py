@@ -43,8 +43,10 @@ async def publishing(line: Line, event: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        # Python 3.11's wait_for, under which redis-py sends, now and then loses a cancellation.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=0.5)
 
 
 async def from_memory(http: httpx.AsyncClient, token: str) -> Any:

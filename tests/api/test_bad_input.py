@@ -123,6 +123,13 @@ async def test_odd_but_sound_bodies_join(shared_api: Api, event: str, body: byte
     assert answer.status_code in ({202, 400} if b'"x"' in body else {202}), answer.text
 
 
+async def test_a_body_that_ends_before_its_length_is_refused(shared_api: Api) -> None:
+    reader, writer = await asyncio.open_connection(LOCALHOST, shared_api.port)
+    writer.write(post(JOIN, {"event_id": "concert"})[:-1])
+    writer.write_eof()
+    refused(await read_answer(reader, writer), 400, "INVALID_REQUEST")
+
+
 async def test_a_refused_body_leaves_the_connection_good_for_the_next(http: httpx.AsyncClient, event: str) -> None:
     async with client(str(http.base_url), limits=httpx.Limits(max_connections=1)) as one:
         for _ in range(3):

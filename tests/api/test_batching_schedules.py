@@ -3,10 +3,12 @@
 import asyncio
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.gate import PATIENCE
 from shared.errors import OverloadedError, UnavailableError
 from tests.api.desk import Answers, Desk
 
@@ -126,10 +128,16 @@ def check(event: str, number: int, result: Any, times_sent: int) -> None:
         assert times_sent <= 1
 
 
-@given(schedule=steps, limit=st.integers(1, 40), max_batch=st.integers(1, 5), max_in_flight=st.integers(1, 3))
+@given(
+    schedule=steps,
+    limit=st.integers(1, 40),
+    max_batch=st.integers(1, 5),
+    max_in_flight=st.integers(1, 3),
+    patience=st.sampled_from((PATIENCE, 0)),
+)
 @settings(max_examples=200)
 def test_nobody_is_lost_mixed_up_or_counted_twice(
-    schedule: list[tuple[str, Any, int]], limit: int, max_batch: int, max_in_flight: int
+    schedule: list[tuple[str, Any, int]], limit: int, max_batch: int, max_in_flight: int, patience: float
 ) -> None:
     async def run() -> None:
         # A batch that fails after its answer has nobody to tell it to but the log.
@@ -147,4 +155,5 @@ def test_nobody_is_lost_mixed_up_or_counted_twice(
         assert desk.gate.waiting == 0
         assert not any(desk.in_flight.values())
 
-    asyncio.run(run())
+    with mock.patch.multiple("api.gate", PATIENCE=patience, BURST=patience, TICK=0):
+        asyncio.run(run())

@@ -1,6 +1,6 @@
 """Whatever is sent, the answer is ours: an envelope or a success, never a 5xx."""
 
-import json
+import random
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -9,37 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.api.bad_requests import ENTER, JOIN, LEAVE, OURS, REDEEM, STATUS, TICKET
+from tests.api.bad_requests import ENTER, JOIN, LEAVE, REDEEM, STATUS
 from tests.api.calls import OPERATOR
+from tests.api.odd_input import bodies, header_values, visible
+from tests.chaos.fuzz import fuzz
 from tests.processes import Api
 
 NOBODY: dict[str, str] = {}
-
-values = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=200)),
-    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
-    max_leaves=8,
-)
-fields = st.sampled_from(["event_id", "user_id", "waiting_token", "reservation_token", "rate", "paused", ""])
-objects = st.dictionaries(fields, st.one_of(values, st.just("fuzz"), st.just(OURS.waiting("fuzz", TICKET))))
-sound = objects.map(lambda value: json.dumps(value).encode())
-
-
-@st.composite
-def spoilt(draw: st.DrawFn) -> bytes:
-    """JSON in which a few bytes went wrong."""
-    body = bytearray(draw(sound))
-    for _ in range(draw(st.integers(1, 4))):
-        where = draw(st.integers(0, len(body)))
-        body[where : where + draw(st.integers(0, 2))] = draw(st.binary(max_size=3))
-    return bytes(body)
-
-
-bodies = st.one_of(sound, spoilt(), values.map(lambda value: json.dumps(value).encode()), st.binary(max_size=300))
-# What HTTP itself allows in a header and a query; the rest is the server's to refuse, not ours.
-visible = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#"), max_size=200)
-in_headers = bytes([*range(0x20, 0x7F), *range(0x80, 0x100)])
-header_values = st.lists(st.sampled_from(in_headers), max_size=140).map(lambda some: bytes(some).strip())
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +94,10 @@ def test_any_event_in_a_path_is_answered(client: httpx.Client, name: str) -> Non
     url = httpx.URL(str(client.base_url)).copy_with(raw_path=f"/api/v1/admin/events/{quote(name)}".encode())
     for method, headers in (("GET", OPERATOR), ("PUT", OPERATOR), ("GET", NOBODY)):
         check(client.request(method, url, headers=headers))
+
+
+def test_whole_requests_and_torn_ones_are_answered_over_plain_sockets(shared_api: Api) -> None:
+    # `python -m tests.chaos.fuzz` sends 100,000.
+    fuzzed = fuzz(shared_api.port, 300, lambda _: None, random.randrange(10**6))
+    assert sum(fuzzed.answers.values()) >= 300
+    assert fuzzed.answers[400]

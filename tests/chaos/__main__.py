@@ -61,7 +61,7 @@ async def _play(scenarios: Sequence[Scenario], seconds: float | None, seed: int,
     for scenario in scenarios:
         outcome = Outcome(scenario.name, scenario.fault)
         lasts = seconds or scenario.seconds
-        stage = Stage(outcome, lasts, seed)
+        stage = Stage(outcome, lasts, seed, 0 if seconds else scenario.times)
         try:
             async with stage, display.showing(stage, lasts):
                 await scenario.play(stage)

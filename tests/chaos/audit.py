@@ -54,7 +54,7 @@ async def find(redis: Any, event: str) -> Found:
     ]
     admitted = {int(one) for one in await redis.zrange(keys.admitted, 0, -1)}
     passes = await redis.hgetall(keys.passes)
-    redeemed = {int(ticket) for ticket, entry in passes.items() if entry.split(" ")[1] == "1"}
+    redeemed = {int(ticket) for ticket, entry in passes.items() if entry.split(" ")[1].startswith("1")}
     heard = {int(one) for one in await redis.zrange(keys.heartbeat, 0, -1)}
     return Found(logged, {*logged, *admitted}, line, called, absent, admitted, redeemed, heard)
 
@@ -98,6 +98,8 @@ class Audit:
     def _compare(self, place: Place, found: Found) -> None:
         miss = self._ledger.miss
         there, admitted = place.ticket in found.there, place.ticket in found.admitted
+        if self._may_be_forgotten(place):
+            return
         if place.left.done:
             if there:
                 miss(LOST, f"the leaving of {place} was undone", place.left.done)
@@ -111,6 +113,10 @@ class Audit:
                 miss(WRONG, f"{place} was let in without asking", place.given)
         elif not there and not place.gone and not self._ledger.may_be_gone(place, time.monotonic()):
             miss(LOST, f"ticket {place} is in no line", place.given)
+
+    def _may_be_forgotten(self, place: Place) -> bool:
+        """Whether it was let in so long ago that this may have been pruned."""
+        return place.entered.done is not None and time.monotonic() - place.entered.done > self._ledger.life
 
     def _count_holders(self, places: list[Place], found: Found) -> None:
         holders = Counter(place.who for place in places if place.who and place.ticket in found.there)
@@ -143,7 +149,9 @@ class Audit:
                 self._ledger.miss(ORDER, text, place.given)
         if any(first >= second for line in (now.logged, now.line) for first, second in pairwise(line)):
             self._ledger.miss(ORDER, f"{event} is out of order", time.monotonic())
-        await self._each([place for place in places if place.who and not place.left.asked], self._join_again)
+        # Who has been expired meanwhile joins anew; who should not have been has been told of.
+        known = [place for place in places if place.who and not place.left.asked and place.ticket in found.there]
+        await self._each(known, self._join_again)
         await self._each([place for place in places if place.redeemed.done], self._redeem_again)
 
     async def _poll(self, place: Place) -> int | None:
@@ -157,7 +165,7 @@ class Audit:
     async def _join_again(self, place: Place) -> None:
         # Only a key finds somebody who has been let in.
         key = place.headers.get("Idempotency-Key")
-        if place.entered.asked and not key:
+        if (place.entered.asked and not key) or self._may_be_forgotten(place):
             return
         answer = await self._ask("POST", "/api/v1/queue/join", {"event_id": place.event}, place.headers)
         if answer.status != 202 or answer.body["waiting_token"] != place.token:

@@ -1,6 +1,7 @@
 """HTTP as a person's browser speaks it, and no more of it: thousands of requests a second from one core."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ TIMEOUT = 10.0
 """Seconds after which people give an answer up."""
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_now = time.monotonic
 
 
 class Answer(NamedTuple):
@@ -37,11 +39,15 @@ class NoAnswerError(Exception):
 
 
 class Client:
-    """Asks one port after the other, and at once the next one where nobody listens. Never sends anything twice."""
+    """Asks one port after the other, and at once the next one where nobody listens. Never sends anything twice.
 
-    def __init__(self, ports: Sequence[int]) -> None:
+    A connection is used again within `keep` seconds.
+    """
+
+    def __init__(self, ports: Sequence[int], keep: float = 60) -> None:
         self._ports = deque(ports)
-        self._idle: dict[int, list[_Connection]] = {port: [] for port in ports}
+        self._keep = keep
+        self._idle: dict[int, list[tuple[float, _Connection]]] = {port: [] for port in ports}
 
     async def ask(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
@@ -65,7 +71,7 @@ class Client:
             writer.transport.abort()
             raise
         if keep:
-            self._idle[port].append((reader, writer))
+            self._idle[port].append((_now(), (reader, writer)))
         else:
             writer.transport.abort()
         return answer
@@ -73,7 +79,7 @@ class Client:
     def close(self) -> None:
         """Closes what is idle."""
         for connections in self._idle.values():
-            for _, writer in connections:
+            for _, (_, writer) in connections:
                 writer.transport.abort()
             connections.clear()
 
@@ -83,8 +89,8 @@ class Client:
             self._ports.rotate(-1)
             idle = self._idle[port]
             while idle:
-                reader, writer = idle.pop()
-                if not (reader.at_eof() or writer.transport.is_closing()):
+                used, (reader, writer) = idle.pop()
+                if not (reader.at_eof() or writer.transport.is_closing() or _now() - used > self._keep):
                     return port, (reader, writer)
                 writer.transport.abort()
             try:

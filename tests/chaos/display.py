@@ -49,12 +49,14 @@ class Display:
         while True:
             await asyncio.sleep(_EVERY if self._terminal else _EVERY_PLAIN)
             gauge, crowd, ledger = stage.gauge, stage.crowd, stage.ledger
-            people = f"{crowd.people:,} came, {crowd.present:,} are there" if crowd else "begins"
-            text = (
-                f"{self._head(stage.outcome)} {time.monotonic() - began:4.0f} of about {seconds:.0f} s  "
-                f"{stage.outcome.faults} times; {people}; {gauge.requests:,} requests, {gauge.refused:,} refused, "
-                f"{gauge.waiting:,} wait; lost {ledger.count(LOST)}, double {ledger.count(DOUBLE)}"
-            )
+            text = stage.says
+            if crowd:
+                text = (
+                    f"{stage.outcome.faults} times; {crowd.people:,} came, {crowd.present:,} are there; "
+                    f"{gauge.requests:,} requests, {gauge.refused:,} refused, {gauge.waiting:,} wait; "
+                    f"lost {ledger.count(LOST)}, double {ledger.count(DOUBLE)}"
+                )
+            text = f"{self._head(stage.outcome)} {time.monotonic() - began:4.0f} of about {seconds:.0f} s  {text}"
             self._write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
 
     def _head(self, outcome: Outcome) -> str:

@@ -1,6 +1,7 @@
 """Counts requests, and measures the longest time in which no request of a kind was answered well."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,10 +32,11 @@ class Wish:
 
 @dataclass(slots=True)
 class Gauge:
-    """What a crowd has seen. Refused is a 503, broken is no answer at all, unconnected a request that nobody took."""
+    """What a crowd has seen. Broken is a request without an answer, unconnected one that nobody took."""
 
     requests: int = 0
-    refused: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
+    """503s, by kind."""
     broken: int = 0
     unconnected: int = 0
     _kinds: dict[str, _Kind] = field(default_factory=lambda: {kind: _Kind() for kind in KINDS})
@@ -54,6 +56,11 @@ class Gauge:
             state.longest_wait = max(state.longest_wait, now - began)
             if wish.granted:
                 state.note_gap(now)
+
+    @property
+    def refused(self) -> int:
+        """503s."""
+        return self.refusals.total()
 
     @property
     def waiting(self) -> int:

@@ -42,7 +42,6 @@ class Place:
     given: float
     heard: float
     reservation: str = ""
-    redeems: int = 0
     gone: bool = False
     left: Deed = field(default_factory=Deed)
     entered: Deed = field(default_factory=Deed)
@@ -50,6 +49,11 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.ticket} of {self.event}"
+
+    def promises(self) -> Iterator[float]:
+        """When something was promised about it."""
+        yield self.given
+        yield from (deed.done for deed in (self.left, self.entered, self.redeemed) if deed.done is not None)
 
 
 class Ledger:
@@ -64,7 +68,7 @@ class Ledger:
         self.forgiven: list[tuple[float, float]] = []
         self.unknown_joins = 0
         """Joins without an answer whose ticket nobody can ask for again."""
-        self._life = life
+        self.life = life
         self._highest: dict[str, list[tuple[float, int]]] = {}
 
     def give(
@@ -93,7 +97,7 @@ class Ledger:
 
     def may_be_gone(self, place: Place, now: float) -> bool:
         """Whether its holder has asked to leave, or has been silent for so long that they may have been expired."""
-        return place.left.asked is not None or now - place.heard >= SILENT * self._life
+        return place.left.asked is not None or now - place.heard >= SILENT * self.life
 
     def miss(self, kind: str, text: str, promised: float) -> None:
         """Something is not as it should be."""

@@ -14,6 +14,7 @@ class Outcome:
     people: int = 0
     requests: int = 0
     refused: int = 0
+    refusals: dict[str, int] = field(default_factory=dict)
     broken: int = 0
     unconnected: int = 0
     lost: int = 0

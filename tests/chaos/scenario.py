@@ -11,9 +11,10 @@ class SkippedError(Exception):
 
 
 class Scenario(NamedTuple):
-    """Its name, what is done, for how long, and how."""
+    """Its name, what is done, for how long, how, and how many times at least."""
 
     name: str
     fault: str
     seconds: float
     play: Callable[[Stage], Awaitable[None]]
+    times: int = 0

@@ -2,14 +2,17 @@
 
 import asyncio
 import random
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from redis.asyncio import Redis
 
 from shared.embedded import RedisServer
+from tests.balancer import Balancer
 from tests.chaos.audit import Audit
 from tests.chaos.client import Client
 from tests.chaos.crowd import Crowd
@@ -17,7 +20,7 @@ from tests.chaos.gauge import Gauge
 from tests.chaos.ledger import DOUBLE, LOST, Ledger
 from tests.chaos.outcome import Outcome
 from tests.chaos.person import USER_HEADER, World
-from tests.processes import Api, Process, Relay, Worker
+from tests.processes import ROOT, Api, Process, Relay, Worker
 
 ParamT = ParamSpec("ParamT")
 ReturnT = TypeVar("ReturnT")
@@ -50,16 +53,30 @@ async def in_thread(function: Callable[ParamT, ReturnT], *args: ParamT.args, **k
         raise
 
 
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """A plain client of a Redis, for looking and for damage."""
+    client = Redis.from_url(url, decode_responses=True)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
 class Stage:
     """Whatever it gives out is gone when it is closed."""
 
-    def __init__(self, outcome: Outcome, seconds: float, seed: int) -> None:
+    def __init__(self, outcome: Outcome, seconds: float, seed: int, times: int = 0) -> None:
         self.outcome = outcome
         self.random = random.Random(seed)
         self.gauge = Gauge()
         self.ledger = Ledger(LIFE)
         self.crowd: Crowd | None = None
-        self._seconds = seconds
+        self.seconds = seconds
+        """For how long there are faults, and longer if there are not so many by then."""
+        self.times = times
+        self.says = "begins"
+        """What there is to see while there is no crowd."""
         self._began = time.monotonic()
         self._stack = AsyncExitStack()
         self._processes: list[Process] = []
@@ -87,13 +104,27 @@ class Stage:
         """A relay in front of a Redis."""
         return await self._stack.enter_async_context(Relay(server.port))
 
-    async def api(self, redis_url: str, **settings: Any) -> Api:
-        """An api process."""
-        return await self._run(Api(redis_url, **{**SETTINGS, **settings}))
+    async def api(self, redis_url: str, *, root: Path = ROOT, **settings: Any) -> Api:
+        """An api process, of the code in a folder."""
+        api = Api(redis_url, **{**SETTINGS, **settings})
+        api.root = root
+        await self._run(api)
+        return api
 
-    async def worker(self, redis_url: str, **settings: Any) -> Worker:
-        """A worker process."""
-        return await self._run(Worker(redis_url, **{**SETTINGS, **settings}))
+    async def worker(self, redis_url: str, *, root: Path = ROOT, **settings: Any) -> Worker:
+        """A worker process, of the code in a folder."""
+        worker = Worker(redis_url, **{**SETTINGS, **settings})
+        worker.root = root
+        await self._run(worker)
+        return worker
+
+    async def folder(self) -> Path:
+        """A new one."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="daegi-chaos-")))
+
+    async def balancer(self) -> Balancer:
+        """A balancer that has nobody to send people to yet."""
+        return await self._stack.enter_async_context(Balancer())
 
     async def fleet(self, redis_url: str, *, apis: int = 2, workers: int = 1, **settings: Any) -> list[Api]:
         """Api processes, and workers beside them, which start at the same time."""
@@ -102,23 +133,29 @@ class Stage:
         await others
         return list(started)
 
-    async def _run(self, process: Any) -> Any:
+    async def _run(self, process: Process) -> None:
         self._stack.push_async_callback(in_thread, process.__exit__, None, None, None)
         self._processes.append(process)
         await in_thread(process.start)
-        return process
 
     # Who comes
 
     @asynccontextmanager
     async def people(
-        self, ports: Sequence[int], redis: Any, *, rate: float = RATE, events: Sequence[str] = (EVENT,)
+        self,
+        ports: Sequence[int],
+        redis: Any,
+        *,
+        rate: float = RATE,
+        events: Sequence[str] = (EVENT,),
+        keep: float = 60,
     ) -> AsyncIterator[Crowd]:
         """A crowd; when the block ends it gets its answers and stops, and what it was promised is audited.
 
-        `redis` is the URL of the Redis with the lines, or a client of it.
+        `redis` is the URL of the Redis with the lines, or a client of it. People use a connection again within
+        `keep` seconds.
         """
-        client = Client(ports)
+        client = Client(ports, keep)
         world = World(client, self.ledger, self.gauge, self.random)
         self.crowd = Crowd(world, events, rate)
         self._began = time.monotonic()
@@ -126,24 +163,20 @@ class Stage:
             async with self.crowd:
                 yield self.crowd
             self._count(self.crowd)
-            connected = Redis.from_url(redis, decode_responses=True) if isinstance(redis, str) else redis
-            try:
-                audit = Audit(self.ledger, connected, client)
+            async with connected(redis) if isinstance(redis, str) else nullcontext(redis) as opened:
+                audit = Audit(self.ledger, opened, client)
                 await audit.run(events)
                 self.outcome.totals = audit.totals
-            finally:
-                if isinstance(redis, str):
-                    await connected.aclose()
             self._judge()
         finally:
             client.close()
 
     async def faults(self, least: float, most: float) -> AsyncIterator[int]:
-        """Numbers from 0, each after a random pause, until the time of the scenario is over."""
-        number, until = 0, self._began + self._seconds
+        """Numbers from 0, each after a random pause, until the time is over and there were as many as wished."""
+        number, until = 0, self._began + self.seconds
         while True:
             await asyncio.sleep(self.random.uniform(least, most))
-            if time.monotonic() >= until:
+            if time.monotonic() >= until and number >= self.times:
                 return
             self.outcome.faults += 1
             yield number
@@ -158,12 +191,17 @@ class Stage:
         gauge, outcome = self.gauge, self.outcome
         outcome.seconds, outcome.people, outcome.requests = crowd.seconds, crowd.people, gauge.requests
         outcome.refused, outcome.broken, outcome.unconnected = gauge.refused, gauge.broken, gauge.unconnected
+        outcome.refusals = dict(gauge.refusals)
         outcome.gap, outcome.longest_wait = gauge.worst_gap(), gauge.longest_wait()
         self.expect(not crowd.unanswered, f"{crowd.unanswered} people had no answer at the end")
 
     def _judge(self) -> None:
         outcome, misses = self.outcome, list(self.ledger.unforgiven())
         outcome.lost, outcome.double = self.ledger.count(LOST), self.ledger.count(DOUBLE)
+        if self.ledger.forgiven:
+            promises = sum(1 for place in self.ledger.places.values() for _ in place.promises())
+            kept = f"of {promises:,} promises {outcome.lost + outcome.double} were not kept, {len(misses)} unforgiven"
+            outcome.notes.append(kept)
         outcome.failures += [f"{miss.kind}: {miss.text}" for miss in misses[:_TOLD]]
         if len(misses) > _TOLD:
             outcome.failures.append(f"and {len(misses) - _TOLD} more of that kind")

@@ -25,9 +25,12 @@ CLOSED: dict[str, Any] = {"admit_rate": 0, "admit_burst": 0}
 
 
 @pytest.fixture(scope="module")
-def shared_cluster() -> Iterator[Cluster]:
-    """Three masters with a replica each; starting them takes 2 s."""
-    with Cluster() as cluster:
+def shared_cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Three masters with a replica each; starting them takes 2 s.
+
+    In a module with FAILS_OVER a master is given up after a second; elsewhere a slow machine must not do that.
+    """
+    with Cluster(node_timeout_ms=1000 if hasattr(request.module, "FAILS_OVER") else 5000) as cluster:
         yield cluster
 
 

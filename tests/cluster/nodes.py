@@ -82,6 +82,15 @@ class Node(RedisServer):
         super().resume()
         self.paused = False
 
+    def cut_off(self) -> None:
+        """Has a replica follow its master no more: it introduces itself with a password that there is not."""
+        self.client.config_set("masterauth", "wrong")
+        self.client.execute_command("CLIENT", "KILL", "TYPE", "MASTER")
+
+    def let_follow(self) -> None:
+        """Undoes that."""
+        self.client.config_set("masterauth", "")
+
     def close(self) -> None:
         """Ends it and closes the client."""
         self.running = False
@@ -109,6 +118,11 @@ class Node(RedisServer):
     def knows(self, sha: str) -> bool:
         """Whether a script has been loaded here."""
         return self.client.execute_command("SCRIPT EXISTS", sha) == [True]
+
+    def scores(self, key: str) -> dict[str, float]:
+        """A sorted set that is here, also while its slot is still on its way."""
+        with self.client.pipeline(transaction=False) as pipe:
+            return dict(pipe.execute_command("ASKING").zrange(key, 0, -1, withscores=True).execute()[1])
 
     def in_sync(self) -> list[int]:
         """The ports of the replicas that follow it."""

@@ -26,6 +26,7 @@ class Cluster:
     """`with Cluster() as cluster:` starts one, whole and in sync, and leaves nothing behind.
 
     `Cluster(masters=1, replicas=0)` is a single node that owns every slot: cheap, and as strict about slots.
+    One that takes no node for dead that is only slow has a longer `node_timeout_ms`, and a slower fail-over.
     """
 
     def __init__(
@@ -33,9 +34,11 @@ class Cluster:
     ) -> None:
         self.nodes = [Node() for _ in range(masters * (1 + replicas))]
         self._masters = masters
+        self._node_timeout_ms = node_timeout_ms
         self._options = (
             *("--cluster-config-file", "nodes.conf"),
-            *("--cluster-node-timeout", str(node_timeout_ms)),
+            # It also sets the pace at which they get acquainted.
+            *("--cluster-node-timeout", "1000"),
             *("--cluster-require-full-coverage", "no"),
             *("--cluster-replica-validity-factor", "0"),
             *("--repl-diskless-sync", "yes"),
@@ -111,11 +114,18 @@ class Cluster:
 
         _wait(known)
 
-    def fail_over(self, master: Node) -> Node:
-        """SIGKILL, and when its replica has taken over, a restart as the replica of that; returns the new master."""
+    def fail_over(self, master: Node, *, lag: float = 0) -> Node:
+        """SIGKILL, and when its replica has taken over, a restart as the replica of that; returns the new master.
+
+        For the `lag` (s) before the kill the replica gets nothing: what the master does then dies with it.
+        """
         replica = self.replica_of(master)
+        if lag:
+            replica.cut_off()
+            time.sleep(lag)
         master.kill()
         self.wait_until_promoted(replica)
+        replica.let_follow()
         master.restart()
         self.wait_until_healthy()
         return replica
@@ -160,6 +170,8 @@ class Cluster:
             _wait(partial(_knows, node, master))
             node.client.execute_command("CLUSTER", "REPLICATE", master.id)
         self.wait_until_healthy()
+        for node in self.nodes:
+            node.client.config_set("cluster-node-timeout", self._node_timeout_ms)
 
     def _healthy(self) -> bool:
         views = [node.views() for node in self.nodes]

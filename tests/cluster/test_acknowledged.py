@@ -1,12 +1,17 @@
 """DAEGI_MIN_REPLICAS_ACK=1: what is answered is on a replica, and what is not there is refused."""
 
 import asyncio
+import itertools
+import random
 
 import httpx
 
 from shared.embedded import RedisServer
 from tests.api.calls import enter, join, redeem, refused, retry_after, running, status, try_enter, try_join
+from tests.chaos.outcome import Outcome
+from tests.chaos.stage import Stage
 from tests.cluster.conftest import Seen, spread
+from tests.cluster.failover import masters_killed
 from tests.cluster.servers import Cluster
 from tests.processes import Api, eventually
 
@@ -34,6 +39,15 @@ async def test_without_the_replica_joins_enters_and_redeems_are_refused_and_a_re
             ):
                 refused(answer, 503, "UNAVAILABLE")
                 assert retry_after(answer) <= 10
+        # Who is in line without an answer is swept all the same, also as the first of their event.
+        names = (f"{event}-new-{i}" for i in itertools.count())
+        new = next(name for name in names if cluster.master_of(f"stream:event:{{{name}}}") is master)
+        refused(await try_join(http, new), 503, "UNAVAILABLE")
+
+        async def listed() -> bool:
+            return await asyncio.to_thread(cluster.master_of("events").client.zscore, "events", new) is not None
+
+        await eventually(listed)
         # What promises nothing waits for nothing, and other masters have replicas of their own.
         assert (await status(http, second))["status"] == "admitted"
         await redeem(http, (await enter(http, (await join(http, elsewhere))["waiting_token"]))["reservation_token"])
@@ -49,3 +63,13 @@ async def test_without_the_replica_joins_enters_and_redeems_are_refused_and_a_re
         assert len(Seen(cluster, here).logged()) == 1
         assert (await enter(http, second))["ttl_sec"] > 0
         assert (await try_redeem(http, reservation)).status_code == 200
+
+
+async def test_nothing_acknowledged_is_lost_or_doubled_when_a_master_is_killed_amid_a_crowd() -> None:
+    outcome = Outcome("fail-over", "SIGKILL of a master")
+    async with Stage(outcome, 4, random.SystemRandom().randrange(10**6)) as stage:
+        await masters_killed(stage, acks=1)
+    assert outcome.failures == []
+    assert outcome.faults >= 1
+    assert outcome.refused > 0
+    assert sum(totals["redeemed"] for totals in outcome.totals.values()) > 10

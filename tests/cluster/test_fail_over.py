@@ -1,10 +1,8 @@
 """A master is killed and its replica takes over while people join and poll."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import httpx
 import pytest
@@ -12,34 +10,20 @@ import pytest
 from shared.embedded import RedisServer
 from shared.line import Line
 from shared.tickets import Signer
-from tests.api.calls import Monitor, fill, retry_after, running, status, try_join, try_status
+from tests.api.calls import Monitor, fill, running, status, try_join, try_status
 from tests.cluster.conftest import CLOSED, KEYS, Seen, dispensable, spread
 from tests.cluster.nodes import Node
+from tests.cluster.regulars import Regular, asking
 from tests.cluster.servers import Cluster
 from tests.processes import SECRET, Api, eventually
+
+FAILS_OVER = True
 
 VICTIMS: dict[str, Callable[[Cluster], Node]] = {
     "with events alone": dispensable,
     "with the list of events": lambda cluster: cluster.master_of(KEYS.events),
     "with the pulses": lambda cluster: cluster.master_of(KEYS.pulse),
 }
-
-
-class Regular:
-    """Somebody who asks for the same thing again and again: how often with which answer."""
-
-    def __init__(self, ask: Callable[[], Coroutine[Any, Any, httpx.Response]]) -> None:
-        self.answers: Counter[int] = Counter()
-        self._ask = ask
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            answer = await self._ask()
-            self.answers[answer.status_code] += 1
-            if answer.status_code == 503:
-                assert retry_after(answer) <= 10
-            await asyncio.sleep(0.02)
 
 
 async def has_index(http: httpx.AsyncClient, master: Node, token: str) -> None:
@@ -75,8 +59,7 @@ async def test_events_on_other_masters_do_not_notice_and_leases_bridge_the_gap(
                 "polls": Regular(partial(try_status, http, old)),
                 "polls under a lease": Regular(partial(try_status, http, fresh)),
             }
-        regulars = [asyncio.create_task(one.run()) for some in people.values() for one in some.values()]
-        try:
+        async with asking(one for some in people.values() for one in some.values()):
             await asyncio.sleep(0.3)
             await asyncio.to_thread(cluster.fail_over, killed)
 
@@ -84,11 +67,6 @@ async def test_events_on_other_masters_do_not_notice_and_leases_bridge_the_gap(
                 return {(await try_join(http, name)).status_code for name in events} == {202}
 
             await eventually(all_served)
-        finally:
-            for task in regulars:
-                task.cancel()
-            ended = await asyncio.gather(*regulars, return_exceptions=True)
-        assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
         for name, master in events.items():
             seen = {what: one.answers for what, one in people[name].items()}
             if master is killed:

@@ -1,12 +1,15 @@
 """An event as its people and its workers see it, on real Redis and a clock that tests move."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from redis.asyncio import Redis
 
+from shared.embedded import LOCALHOST, RedisServer
 from shared.line import Join, Line
 from shared.replies import EnterCode, Entered, JoinCode, Joined, Polled, Reaped, Standing
+from tests.cluster.nodes import Node
+from tests.cluster.servers import Cluster
 from tests.conftest import Clock, MakeLine
 from workers.repair import repair_event
 
@@ -18,6 +21,23 @@ GAP_MS = 30_000
 
 BATCH = 256
 """As many as an ingress puts in one call."""
+
+
+@pytest.fixture(scope="session", params=["server", "cluster"])
+def redis_server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """All that is tested here holds on both: a cluster of one node is as strict about slots as one of many."""
+    if request.param == "server":
+        with RedisServer() as server:
+            yield server
+    else:
+        with Cluster(masters=1, replicas=0) as cluster:
+            yield cluster.nodes[0]
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: RedisServer) -> str:
+    """What DAEGI_REDIS_URL is for it."""
+    return f"redis+cluster://{LOCALHOST}:{redis_server.port}" if isinstance(redis_server, Node) else redis_server.url
 
 
 class Room:
@@ -36,7 +56,10 @@ class Room:
         """Both round trips of a batch of joins."""
         done = await self.line.enqueue(self.event, joins, may_create)
         present = [one.ticket for one in done.joined if one.code in {JoinCode.NEW, JoinCode.IN_LINE}]
-        await self.line.confirm(self.event, present, done.standing.now, note_activity=True)
+        in_passing = self.line.notes_activity
+        await self.line.confirm(self.event, present, done.standing.now, note_activity=in_passing)
+        if not in_passing:
+            await self.line.note_activity([self.event], done.standing.now)
         return done.joined
 
     async def join(self, count: int = 1, who: bytes = b"") -> list[int]:

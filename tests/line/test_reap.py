@@ -206,6 +206,14 @@ async def test_what_a_clock_that_ran_ahead_wrote_counts_from_now(slow: Room, wha
     assert await slow.sweep(LIFE + 5, *pollers) == 4
 
 
+async def test_a_call_that_a_clock_ran_ahead_with_holds_up_the_next_once_it_counts_from_now(slow: Room) -> None:
+    tickets = await slow.join(8)
+    await slow.poll(*tickets)
+    slow.clock.advance(-10)
+    await slow.reap()
+    assert await slow.called() == tickets[:4]
+
+
 async def test_a_visit_of_an_event_that_never_was_writes_nothing(room: Room) -> None:
     reaped = await room.line.reap(room.event, interrupted=0, longest_gap=GAP_MS)
     assert (reaped.more, reaped.expired) == (False, 0)

@@ -1,7 +1,7 @@
 """Daegi under far more than it can take: what is still served, how soon, and how it comes back.
 
     python -m tests.load.overload                                      about five minutes
-    python -m tests.load.overload --seconds 10 --max-pending 500 --max-pending 2000 --rounds 3
+    python -m tests.load.overload --seconds 10 --max-pending 2000 --max-pending 8000 --rounds 3
 
 Its maximum is measured with wrk right before and after each case, on the same server; shares are of the mean of the
 two. Then come 1.5 and 3 times as many joins as that, however slowly they are answered, and 20 times the connections,
@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.embedded import RedisServerError
+from shared.settings import Settings
 from tests.load.bench import ARMS, RESULTS, free_port, say
 from tests.load.newcomers import Newcomers, back, median
 from tests.load.openloop import offer
 from tests.load.outcome import Outcome
 from tests.load.stage import LOAD_CORE, Arm, Play, StageError, check_tools, redis_on_load_core
 
+MAX_PENDING: Final[int] = Settings.model_fields["max_pending"].default
 CONNECTIONS: Final = 128
 """At which the maximum is measured."""
 MAXIMUM_SECONDS: Final = 4
@@ -193,7 +195,7 @@ def cases(connections: int) -> tuple[Case, ...]:
 def measure(given: argparse.Namespace, rounds: Iterator[int]) -> Iterator[Finding]:
     """Every case, round by round."""
     for number in rounds:
-        for max_pending in given.max_pending or [2000]:
+        for max_pending in given.max_pending or [MAX_PENDING]:
             say(f"round {number + 1} of {given.rounds}: DAEGI_MAX_PENDING={max_pending}")
             with (
                 redis_on_load_core() as (url, redis),
@@ -217,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30, help="of each case (%(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="(%(default)s)")
     parser.add_argument("--connections", type=int, default=4096, help="of the open loops (%(default)s)")
-    parser.add_argument("--max-pending", type=int, action="append", help="DAEGI_MAX_PENDING (repeat; default: 2000)")
+    parser.add_argument("--max-pending", type=int, action="append", help="repeat (the product's own)")
     parser.add_argument("--case", action="append", choices=[case.name for case in cases(1)], help="(repeat)")
     parser.add_argument("--server", choices=("granian", "uvicorn"), default="granian", help="(%(default)s)")
     parser.add_argument("--output", type=Path, help="JSON file (default: results/ beside this file, ignored by git)")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from hmac import compare_digest
 
 import pytest
 from hypothesis import assume, example, given
@@ -85,6 +86,23 @@ def test_every_single_changed_character_is_noticed() -> None:
         for new in ALPHABET + "~":
             if new != old:
                 assert refused(OURS.verify_waiting, token[:i] + new + token[i + 1 :])
+
+
+def test_macs_are_compared_whole_and_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How long it takes is measured by `python -m tests.load.timing`.
+    compared: list[tuple[str, str]] = []
+
+    def compare(ours: str, given: str) -> bool:
+        compared.append((ours, given))
+        return compare_digest(ours, given)
+
+    monkeypatch.setattr("shared.tickets.compare_digest", compare)
+    body, _, mac = OURS.waiting("concert", 1795489214696517, 1795489214883).rpartition("~")
+    forged = [mac[:i] + ("A" if mac[i] != "A" else "B") + mac[i + 1 :] for i in range(len(mac))]
+    for one in (*forged, mac[:-1], mac + "A", ""):
+        assert refused(OURS.verify_waiting, f"{body}~{one}")
+    OURS.verify_waiting(f"{body}~{mac}")
+    assert compared == [(mac, one) for one in (*forged, mac[:-1], mac + "A", "", mac)]
 
 
 @given(texts)

@@ -2,7 +2,8 @@
 -- KEYS, ARGV  as event
 -- Returns  nothing: it is included, not called
 -- Complexity O(log N) a ticket, and at most 64 people examined per call of open_door
-local fresh = call('ZCOUNT', CALLED, '(' .. int(now - CALL_FRESH), int(now))
+local function count_fresh() return call('ZCOUNT', CALLED, '(' .. int(now - CALL_FRESH), int(now)) end
+local fresh = count_fresh()
 
 -- When those were called whom attend() found called, in ms; how many calls are stale, once somebody asked.
 local called_at, stale_calls = {}, nil

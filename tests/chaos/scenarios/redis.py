@@ -1,8 +1,15 @@
-"""What happens to Redis."""
+"""What happens to Redis: it is killed, loses its power, hangs, is slow, or is full."""
 
 import asyncio
+import itertools
+import time
 
-from tests.chaos.stage import Stage, in_thread
+from tests.chaos.stage import Stage, connected, in_thread
+from tests.disk import Disk
+from tests.processes import Relay
+
+SECOND = 1.0
+"""What a power cut takes with it, with appendfsync everysec."""
 
 
 async def killed(stage: Stage) -> None:
@@ -18,6 +25,24 @@ async def killed(stage: Stage) -> None:
             await in_thread(redis.restart)
 
 
+async def power_cut(stage: Stage) -> None:
+    """The end of the append-only file is gone, as with everysec when the power is cut: a SIGKILL alone leaves it, for
+    the system has it already. What was promised in that second is lost, and nothing else."""
+    redis = await stage.redis("everysec")
+    apis = await stage.fleet(redis.url)
+    async with Disk(redis) as disk, stage.people([api.port for api in apis], redis.url) as crowd:
+        async for _ in stage.faults(2, 5):
+            crowd.burst(50)
+            await asyncio.sleep(stage.random.uniform(0.1, 1))
+            cut = time.monotonic()
+            await in_thread(redis.kill)
+            kept = disk.lose(cut - SECOND)
+            # Answers that were on their way are read by then.
+            await asyncio.sleep(1)
+            stage.ledger.forgiven.append((kept, time.monotonic()))
+            await in_thread(redis.restart)
+
+
 async def frozen(stage: Stage) -> None:
     """SIGSTOP for 10 s: connections stay open and nothing answers, then everything does."""
     redis = await stage.redis("always")
@@ -28,3 +53,80 @@ async def frozen(stage: Stage) -> None:
             redis.pause()
             await asyncio.sleep(10)
             redis.resume()
+
+
+async def slow(stage: Stage) -> None:
+    """Late answers, answers too late for anybody, cut connections, and dead ones that nobody was told of."""
+    redis = await stage.redis("everysec")
+    relay = await stage.relay(redis)
+    apis = await stage.fleet(relay.url, jobs_redis_url=redis.url)
+    kinds = itertools.cycle((late, too_late, cut, dead, answers_lost))
+    async with stage.people([api.port for api in apis], redis.url) as crowd:
+        async for _ in stage.faults(1, 3):
+            crowd.burst(30)
+            await next(kinds)(relay)
+
+
+async def late(relay: Relay) -> None:
+    """By 0.4 s."""
+    relay.delay = 0.2
+    await asyncio.sleep(3)
+    relay.delay = 0
+
+
+async def too_late(relay: Relay) -> None:
+    """By 3 s, which is longer than the api waits."""
+    relay.delay = 1.5
+    await asyncio.sleep(4)
+    relay.delay = 0
+
+
+async def cut(relay: Relay) -> None:
+    """Every connection, five times."""
+    for _ in range(5):
+        relay.cut()
+        await asyncio.sleep(0.2)
+
+
+async def dead(relay: Relay) -> None:
+    """The connections that there are."""
+    relay.forget()
+    await asyncio.sleep(1)
+
+
+async def answers_lost(relay: Relay) -> None:
+    """Redis does what it is asked, and its answers are lost with the connections."""
+    relay.held = True
+    await asyncio.sleep(0.3)
+    relay.cut()
+    relay.held = False
+
+
+async def full(stage: Stage) -> None:
+    """maxmemory is reached, without eviction: joins are refused, all else goes on if Redis knows scripts that may."""
+    redis = await stage.redis("everysec")
+    apis = await stage.fleet(redis.url)
+    async with connected(redis.url) as client, stage.people([api.port for api in apis], redis.url) as crowd:
+        async for _ in stage.faults(2, 4):
+            await client.config_set("maxmemory", "1")
+            crowd.burst(50)
+            await asyncio.sleep(4)
+            await client.config_set("maxmemory", "0")
+        version = (await client.info("server"))["redis_version"]
+    refused = ", ".join(f"{kind} {count:,}" for kind, count in stage.gauge.refusals.items())
+    stage.outcome.notes.append(f"on Redis {version} these were refused meanwhile: {refused}")
+    if int(version.partition(".")[0]) >= 7:
+        stage.expect(set(stage.gauge.refusals) <= {"join"}, "more than joins was refused")
+
+
+async def jobs_away(stage: Stage) -> None:
+    """The job queue's Redis is gone, or hangs, for longer than two heartbeat lives; here a life is 10 s."""
+    life = stage.ledger.life = 10.0
+    redis, queue = await stage.redis("everysec"), await stage.redis("everysec")
+    apis = await stage.fleet(redis.url, jobs_redis_url=queue.url, heartbeat_ttl=life, pass_ttl=life)
+    async with stage.people([api.port for api in apis], redis.url):
+        async for number in stage.faults(3, 5):
+            await in_thread(queue.kill) if number % 2 else queue.pause()
+            await asyncio.sleep(2 * life + 2)
+            await in_thread(queue.restart) if number % 2 else queue.resume()
+    stage.expect(not stage.gauge.refused, "somebody was refused")

@@ -1,0 +1,203 @@
+"""Who may wait, and what becomes of those who wait too long: the gate, and a lane that asks it."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import api.gate
+from api.gate import BURST, PATIENCE, Gate, Patience
+from shared.errors import OverloadedError
+from tests.api.desk import Desk
+
+Futures = list["asyncio.Future[Any]"]
+NOW = 1000.0
+LATE = NOW - PATIENCE - 0.01
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever does not fit into the next batch has waited too long."""
+    monkeypatch.setattr(api.gate, "PATIENCE", 0)
+    monkeypatch.setattr(api.gate, "BURST", 0)
+
+
+def held(gate: Gate, people: int) -> Futures:
+    """So many who were turned away."""
+    futures: Futures = []
+    for _ in range(people):
+        gate.enter()
+        futures.append(asyncio.get_running_loop().create_future())
+    gate.turn_away(futures)
+    return futures
+
+
+def refused(futures: Futures) -> int:
+    return sum(one.done() and isinstance(one.exception(), OverloadedError) for one in futures)
+
+
+async def until_refused(futures: Sequence["asyncio.Future[Any]"]) -> None:
+    async with asyncio.timeout(20):
+        await asyncio.wait(futures)
+
+
+def test_a_burst_is_served_whole() -> None:
+    patience = Patience()
+    crowd = [LATE] * 5000
+    assert patience.overdue(crowd, NOW, 256) == 0
+    assert patience.overdue(crowd, NOW + BURST - 0.01, 256) == 0
+
+
+def test_of_a_queue_that_stands_the_oldest_are_overdue_and_nobody_else() -> None:
+    patience = Patience()
+    assert patience.overdue([LATE] * 300, NOW, 10) == 0
+    later = NOW + BURST
+    since = [later - PATIENCE - 0.02] * 7 + [later - PATIENCE + 0.02] * 300
+    assert patience.overdue(since, later, 10) == 7
+    # It still stands: the next are overdue as soon as they have waited that long.
+    assert patience.overdue(since[7:], later + 0.01, 10) == 0
+    assert patience.overdue(since[7:], later + 0.03, 10) == 290
+
+
+def test_a_queue_that_moves_again_may_have_another_burst() -> None:
+    patience = Patience()
+    patience.overdue([LATE] * 300, NOW, 10)
+    assert patience.overdue([NOW + BURST] * 300, NOW + BURST, 10) == 0
+    assert patience.overdue([NOW + BURST] * 300, NOW + BURST + PATIENCE + 0.01, 10) == 0
+
+
+@given(
+    ages=st.lists(st.floats(0, 3), min_size=1, max_size=60),
+    batch=st.integers(1, 40),
+    looks=st.lists(st.floats(0, 1), max_size=5),
+)
+def test_whoever_fits_into_the_next_batch_is_never_overdue(ages: list[float], batch: int, looks: list[float]) -> None:
+    patience, now = Patience(), NOW
+    since = sorted(NOW - age for age in ages)
+    for pause in looks:
+        now += pause
+        overdue = patience.overdue(since, now, batch)
+        assert 0 <= overdue <= max(0, len(since) - batch)
+        assert all(now - at >= PATIENCE for at in since[:overdue])
+
+
+async def test_beyond_the_limit_newcomers_are_refused() -> None:
+    gate = Gate(2)
+    gate.enter()
+    with gate.alone():
+        with pytest.raises(OverloadedError):
+            gate.enter()
+        assert gate.waiting == 2
+    gate.enter()
+
+
+async def test_at_the_limit_a_newcomer_takes_the_place_of_the_oldest_who_is_held() -> None:
+    gate = Gate(5)
+    futures = held(gate, 5)
+    for turn in range(1, 6):
+        gate.enter()
+        assert gate.waiting == 5
+        assert [one.done() for one in futures] == [True] * turn + [False] * (5 - turn)
+    with pytest.raises(OverloadedError):
+        gate.enter()
+    assert refused(futures) == 5
+
+
+async def test_who_is_held_is_refused_in_time_though_nobody_asks_any_more() -> None:
+    gate = Gate(1000)
+    futures = held(gate, 350)
+    await until_refused(futures)
+    assert refused(futures) == 350
+    assert gate.waiting == 0
+    # And again, when it had come to rest.
+    futures = held(gate, 3)
+    await until_refused(futures)
+    assert gate.waiting == 0
+
+
+async def test_while_others_wait_few_are_refused_and_the_oldest_first() -> None:
+    gate = Gate(1000)
+    gate.enter()
+    futures = held(gate, 500)
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    done = refused(futures)
+    # Ten at a time; a machine that stalls may have come to several.
+    assert 10 <= done < 100
+    assert not any(one.done() for one in futures[done:])
+    gate.drain()
+
+
+async def test_one_is_refused_for_eight_who_are_served() -> None:
+    gate = Gate(2000)
+    futures = held(gate, 1000)
+    for _ in range(801):
+        gate.enter()
+    gate.serve(800)
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    assert 100 <= refused(futures) <= 200
+    gate.drain()
+
+
+async def test_draining_refuses_whoever_is_held() -> None:
+    gate = Gate(1000)
+    futures = held(gate, 700)
+    gate.drain()
+    assert refused(futures) == 700
+    assert gate.waiting == 0
+
+
+async def test_who_went_away_while_held_leaves_nothing_behind() -> None:
+    gate = Gate(10)
+    futures = held(gate, 4)
+    futures[0].cancel()
+    futures[2].cancel()
+    gate.drain()
+    assert gate.waiting == 0
+    assert refused([futures[1], futures[3]]) == 2
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_lane_serves_in_the_order_of_arrival_and_sheds_from_the_front() -> None:
+    desk = Desk(max_batch=2, max_in_flight=1)
+    first = desk.callers("a", 1, 2)
+    await asyncio.sleep(0.001)
+    rest = desk.callers("a", *range(3, 10))
+    await asyncio.sleep(0.001)
+    desk.release()
+    found = await asyncio.wait_for(asyncio.gather(*first, *rest, return_exceptions=True), 20)
+    assert [requests for _, requests in desk.batches] == [[1, 2], [8, 9]]
+    assert [type(one) for one in found] == [str] * 2 + [OverloadedError] * 5 + [str] * 2
+    await desk.batcher.drain()
+    assert desk.gate.waiting == 0
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_flood_of_one_event_sheds_nobody_of_another() -> None:
+    desk = Desk(max_batch=2, max_in_flight=1)
+    flood = desk.callers("a", *range(20))
+    await asyncio.sleep(0.001)
+    others = desk.callers("b", 100, 101)
+    await asyncio.sleep(0.001)
+    desk.release()
+    assert await asyncio.wait_for(asyncio.gather(*others), 20) == ["b:100", "b:101"]
+    found = await asyncio.wait_for(asyncio.gather(*flood, return_exceptions=True), 20)
+    assert sum(isinstance(one, OverloadedError) for one in found) == 18
+    await desk.batcher.drain()
+    assert desk.gate.waiting == 0
+
+
+@pytest.mark.parametrize(("patience", "batches"), [(PATIENCE + 1000, 2), (0, 1)])
+async def test_while_a_lane_is_late_no_second_batch_waits_behind_the_first(
+    monkeypatch: pytest.MonkeyPatch, patience: float, batches: int
+) -> None:
+    monkeypatch.setattr(api.gate, "PATIENCE", patience)
+    monkeypatch.setattr(api.gate, "BURST", 1000)
+    desk = Desk(max_batch=2, max_in_flight=2)
+    callers = desk.callers("a", *range(8))
+    await asyncio.sleep(0.001)
+    assert len(desk.batches) == batches
+    desk.release()
+    assert await asyncio.wait_for(asyncio.gather(*callers), 20) == [f"a:{i}" for i in range(8)]

@@ -1,0 +1,66 @@
+"""What happens to workers."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from shared.keys import Keys
+from tests.chaos.stage import EVENT, Stage, connected, in_thread
+from tests.processes import Relay, Worker, script_in_force
+
+SCRIPTS: Final = ("index", "refresh", "repair", "reap", "begin_sweep", "end_sweep", "inspect")
+"""A step of each job, and of the sweep."""
+PATIENCE: Final = 6.0
+"""How long a worker may take to come to such a step."""
+FAR_BACK: Final = 1500
+"""Enough people that some are polled from memory, and heard through a job."""
+
+
+async def killed(stage: Stage) -> None:
+    """SIGKILL in each job in turn, before Redis has done what it asks or after; the other worker does it."""
+    redis = await stage.redis("everysec")
+    apis = await stage.fleet(redis.url, workers=0, admit_rate=10)
+    pairs = []
+    for _ in range(2):
+        relay = await stage.relay(redis)
+        pairs.append((relay, await stage.worker(relay.url, jobs_redis_url=redis.url, admit_rate=10)))
+    caught: Counter[str] = Counter()
+    async with connected(redis.url) as client, stage.people([api.port for api in apis], redis.url) as crowd:
+        crowd.burst(FAR_BACK)
+        async for number in stage.faults(0.2, 1):
+            name = SCRIPTS[number % len(SCRIPTS)]
+            if name == "repair":
+                await damage(client, stage.random)
+            if victim := await caught_in(name, pairs, before=stage.random.random() < 0.5):
+                caught[name] += 1
+                await in_thread(victim.kill)
+            for relay, _ in pairs:
+                relay.holding = relay.trap = b""
+                relay.held = False
+            if victim:
+                await in_thread(victim.start)
+    stage.outcome.faults = caught.total()
+    stage.outcome.notes.append("killed in " + ", ".join(f"{name} {count}" for name, count in caught.items()))
+    stage.expect(len(caught) >= len(SCRIPTS) - 1, "workers were not killed in every job")
+
+
+async def caught_in(name: str, pairs: Sequence[tuple[Relay, Worker]], *, before: bool) -> Worker | None:
+    """The worker that comes to call a script, and has called it or is about to; None if none does."""
+    sha = script_in_force(name).sha.encode()
+    kept = [relay.kept for relay, _ in pairs]
+    for relay, _ in pairs:
+        relay.holding, relay.trap = (sha, b"") if before else (b"", sha)
+    for _ in range(round(PATIENCE / 0.01)):
+        for (relay, worker), had in zip(pairs, kept, strict=True):
+            if relay.held or relay.kept > had:
+                return worker
+        await asyncio.sleep(0.01)
+    return None
+
+
+async def damage(client: Any, draw: random.Random) -> None:
+    """Takes away something that repair writes back."""
+    keys = Keys().event(EVENT)
+    await client.delete(draw.choice((keys.queue, keys.heartbeat, keys.places)))

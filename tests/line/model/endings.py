@@ -1,0 +1,74 @@
+"""How it ends: whoever polls faithfully gets in, whoever else stands in front; and of the departed nothing remains."""
+
+from hypothesis.stateful import rule
+
+from tests.line.model.event import FRESH, LIFE, LINE_TTL
+from tests.line.model.machine import MANY
+from tests.line.model.memory import Memory
+from tests.line.model.stage import EVENT
+from workers.repair import repair_event
+
+POLL, SWEEP = 2, 25
+RATE, BURST, PASS = 2, 8, 30_000
+
+
+class Whole(Memory):
+    """All steps."""
+
+    faithful_got_in = ended = False
+
+    @rule()
+    def the_faithful_get_in_past_hoarders(self) -> None:
+        if len(self.model.log) > MANY or self.faithful_got_in:
+            return
+        self.faithful_got_in = True
+        self._heal()
+        self.configure({"rate": str(RATE), "burst": str(BURST), "paused": "0", "pass_ttl": str(PASS)})
+        faithful = set(sorted(self.model.log)[1::2])
+        # Everybody who never enters holds up to a burst of others for a call's freshness.
+        calls = -(-len(self.model.log) // BURST) * (FRESH // 1000 // POLL + 2) + len(faithful) // RATE + BURST
+        for _ in range(calls):
+            if not faithful:
+                return
+            self.move(POLL)
+            self.ask("poll", list(self.model.log))
+            faithful -= {t for t, told in zip(faithful, self.ask("enter", list(faithful)), strict=True) if told[0] == 2}
+            self.run(self.check())
+        assert not faithful, f"{len(faithful)} of the faithful still wait"
+
+    @rule()
+    def all_fall_silent_and_nothing_remains(self) -> None:
+        if self.model.state.last is None or self.ended:
+            return
+        self.ended = True
+        self._heal()
+        self.configure({"rate": str(RATE), "burst": str(BURST), "paused": "0", "pass_ttl": str(PASS)})
+        # Grace for a life, and a life of silence.
+        for _ in range(2 * LIFE // SWEEP // 1000 + 2):
+            self.move(SWEEP)
+            self._sweep()
+            self.run(self.check())
+            if not (self.model.log or self.model.heard):
+                break
+        seen = self.witness.seen
+        assert (seen.log, seen.members, seen.heard) == ({}, [], {})
+        # The clock may have jumped back.
+        latest = max(self.model.now, (self.model.state.last or 0) // 1000, *self.model.admitted.values())
+        self.move((latest - self.model.now + LIFE + PASS) / 1000)
+        self._sweep()
+        assert not self.model.admitted
+        self.move(LINE_TTL / 1000)
+        assert self._sweep()
+        assert self.run(self.redis.keys(f"{self.settings.key_prefix}*{{{EVENT}}}*")) == [self.keys.config]
+
+    def _heal(self) -> None:
+        """What workers and operators do in the end."""
+        while self.jobs:
+            self.a_worker_dies()
+        # A walk that mended nothing is repeated after a minute.
+        self.move(61)
+        for _ in range(2):
+            self.run(repair_event(self.twin, EVENT))  # type: ignore[arg-type]
+            self.run(self.check())
+        assert not self.model.damaged
+        self.witness.places_agree()

@@ -1,0 +1,248 @@
+"""The line in plain Python, as slow and as plain as can be: what DESIGN.md says, to hold the scripts against.
+
+Here: what an event is made of, its bucket, its door, its places, and the one way out. Times in ms.
+"""
+
+import copy
+from collections import Counter
+from dataclasses import dataclass, field
+from math import floor
+from typing import NamedTuple
+
+LIFE, READY, FRESH, DEDUPE, LINE_TTL, GAP = 300_000, 90_000, 6_000, 300_000, 3_600_000, 30_000
+AT_ONCE = 64
+CHUNK, MILESTONES, EXACT_ZONE = 4, 5, 2
+"""As small as the machine makes them, so that a few people are many pieces of repair, and far back in line."""
+HEAD_WINDOW = 15_000
+
+
+@dataclass
+class Pass:
+    """What somebody who was let in holds; `key` is the Idempotency-Key with which it was redeemed."""
+
+    issued: int
+    who: str
+    redeemed: bool = False
+    key: str = ""
+
+
+@dataclass
+class State:
+    """What is lost when the event's state is."""
+
+    last: int | None = None
+    tokens: float = 0.0
+    refilled: int = 0
+    swept: int | None = None
+    grace: int = 0
+    busy: int = 0
+    shut: int | None = None
+    rotated: int | None = None
+    relog: bool = False
+    indexed: int | None = None
+    head: tuple[int, int, int] = (0, 0, 0)
+    verified: int = 0
+    recount: bool = False
+    thin: bool = False
+    walking: int = 0
+    walked: int = -LIFE
+    walked_off: int = 0
+    totals: Counter[str] = field(default_factory=Counter)
+
+
+class Standing(NamedTuple):
+    """How an event stands, apart from its ETA."""
+
+    now: int
+    damaged: bool
+    paused: bool
+    log_lost: bool
+    tokens: float
+    rate: float
+    head_speed: float
+    waiting: int
+
+
+@dataclass
+class Event:
+    """One event: what its keys hold, and what every step has in common.
+
+    `newest` is the log's last-generated-id, None without a log. `tokens` and `closed` are what a step finds.
+    """
+
+    us: int
+    rate: float
+    burst: float
+    default_pass_ttl: int = 30_000
+    config: dict[str, str] = field(default_factory=dict)
+    state: State = field(default_factory=State)
+    log: dict[int, str] = field(default_factory=dict)
+    newest: int | None = None
+    rebuild: dict[int, str] = field(default_factory=dict)
+    line: set[int] = field(default_factory=set)
+    called: dict[int, int] = field(default_factory=dict)
+    absent: set[int] = field(default_factory=set)
+    heard: dict[int, int] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
+    keys_new: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+    keys_old: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
+    admitted: dict[int, int] = field(default_factory=dict)
+    passes: dict[int, Pass] = field(default_factory=dict)
+    active: int | None = None
+    tokens: float = 0.0
+    closed: bool = False
+
+    @property
+    def now(self) -> int:
+        return self.us // 1000
+
+    @property
+    def paused(self) -> bool:
+        return self.config.get("paused") == "1"
+
+    @property
+    def pass_ttl(self) -> int:
+        return min(int(self.config.get("pass_ttl", self.default_pass_ttl)), LIFE)
+
+    @property
+    def rate_in_force(self) -> float:
+        return float(self.config.get("rate", self.rate))
+
+    @property
+    def capacity(self) -> float:
+        return max(float(self.config.get("burst", self.burst)), 4 * self.rate_in_force)
+
+    @property
+    def members(self) -> int:
+        return len(self.line) + len(self.called) + len(self.absent)
+
+    @property
+    def log_lost(self) -> bool:
+        return self.state.relog or (not self.log and self.members > 0)
+
+    @property
+    def damaged(self) -> bool:
+        return self.log_lost or len(self.log) != self.members
+
+    @property
+    def unborn(self) -> bool:
+        """Nobody has ever joined, or all of it has been unlinked."""
+        return self.state.last is None and self.newest is None and not self.members
+
+    # The bucket
+
+    def begin(self) -> None:
+        """What every step does first."""
+        state = self.state
+        self.closed = self.damaged
+        if state.last is None:
+            if self.newest is None:
+                self.tokens = 0.0 if self.members else self.capacity
+                return
+            state.last, state.tokens, state.refilled, state.recount = self.newest, 0.0, self.now, True
+        state.refilled = min(state.refilled, self.now)
+        gathered = self.rate_in_force * (self.now - state.refilled) / 1000
+        self.tokens = min(self.capacity, state.tokens + gathered)
+
+    def keep_tokens(self) -> None:
+        self.state.tokens, self.state.refilled = self.tokens, self.now
+
+    def standing(self) -> Standing:
+        """Changes nothing."""
+        state, self.state = self.state, copy.copy(self.state)
+        self.begin()
+        found = Standing(
+            self.now,
+            self.closed,
+            self.paused,
+            self.log_lost,
+            self.tokens,
+            self.rate_in_force,
+            max(self.rate_in_force, self._head_speed()),
+            len(self.line),
+        )
+        self.state = state
+        return found
+
+    def _head_counts(self) -> tuple[int, int, int]:
+        window = floor(self.now / HEAD_WINDOW)
+        counted, current, _ = self.state.head
+        if counted == window:
+            return self.state.head
+        return window, 0, current if counted == window - 1 else 0
+
+    def count_head(self, people: int) -> None:
+        """So many left the front of the line."""
+        if people:
+            window, current, before = self._head_counts()
+            self.state.head = window, current + people, before
+
+    def _head_speed(self) -> float:
+        _, current, before = self._head_counts()
+        return (current + before * (1 - self.now % HEAD_WINDOW / HEAD_WINDOW)) * 1000 / HEAD_WINDOW
+
+    # Places
+
+    @property
+    def fresh(self) -> int:
+        return sum(map(self.is_fresh, self.called))
+
+    def is_fresh(self, ticket: int) -> bool:
+        return self.now - FRESH < self.called[ticket] <= self.now
+
+    def position(self, ticket: int) -> int:
+        if self.closed:
+            return 0
+        if ticket in self.line:
+            return self.fresh + sorted(self.line).index(ticket) + 1
+        if ticket not in self.called or not self.is_fresh(ticket):
+            return 1
+        fresh = sorted((when, t) for t, when in self.called.items() if self.is_fresh(t))
+        return fresh.index((self.called[ticket], ticket)) + 1
+
+    # The door
+
+    def bring_back(self, tickets: list[int]) -> None:
+        self.line |= self.absent & set(tickets)
+        self.absent -= set(tickets)
+
+    def attend(self, tickets: list[int]) -> None:
+        """Hears these tickets; one that is in the log and nowhere else is put back into the line."""
+        self.bring_back(tickets)
+        for ticket in tickets:
+            if ticket in self.log and ticket not in self.called and ticket not in self.admitted:
+                self.line.add(ticket)
+            if ticket in self.line or ticket in self.called:
+                self.heard[ticket] = self.now
+
+    def open_door(self, *, grace: bool = False) -> None:
+        """Calls people one by one; the silent step aside."""
+        if self.closed or self.paused:
+            return
+        examined = 0
+        for ticket in sorted(self.line)[:AT_ONCE]:
+            if self.fresh >= floor(self.tokens):
+                break
+            examined += 1
+            self.line.remove(ticket)
+            if not grace and self.now - self.heard.setdefault(ticket, self.now) >= READY:
+                self.absent.add(ticket)
+                self.state.totals["stepped_aside"] += 1
+            else:
+                self.heard.setdefault(ticket, self.now)
+                self.called[ticket] = self.now
+        self.count_head(examined)
+
+    def depart(self, ticket: int, *, log_lost: bool) -> str | None:
+        """Takes all of it away together; who it was, None if they are not in the log."""
+        who = self.log.pop(ticket, None)
+        if log_lost:
+            self.rebuild.pop(ticket, None)
+        self.line.discard(ticket)
+        self.absent.discard(ticket)
+        self.called.pop(ticket, None)
+        self.heard.pop(ticket, None)
+        if who and who[0] == "v" and self.places.get(who[1:]) == ticket:
+            del self.places[who[1:]]
+            self.state.verified -= 1
+        return who

@@ -1,0 +1,91 @@
+"""What an event's keys on Redis hold."""
+
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from shared.keys import EventKeys
+from tests.line.model.event import FRESH
+from tests.line.model.upkeep import Model
+
+
+class Seen(NamedTuple):
+    """All that matters of one event; times in ms."""
+
+    log: dict[int, str]
+    line: list[int]
+    called: dict[int, int]
+    absent: list[int]
+    heard: dict[int, int]
+    places: dict[str, int]
+    admitted: dict[int, int]
+    passes: dict[int, str]
+    rebuild: dict[int, str]
+
+    @property
+    def members(self) -> list[int]:
+        return sorted([*self.line, *self.called, *self.absent])
+
+    @property
+    def whole(self) -> bool:
+        """Everybody in the log is in exactly one place."""
+        return list(self.log) == self.members
+
+    @property
+    def damaged(self) -> bool:
+        """As far as counts can tell."""
+        return len(self.log) != len(self.members)
+
+    def fresh(self, now: int) -> int:
+        """Calls that hold up the next."""
+        return sum(now - FRESH < when <= now for when in self.called.values())
+
+
+NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {})
+
+
+async def look(redis: Redis, keys: EventKeys) -> Seen:
+    """What they hold now."""
+    pipeline = redis.pipeline(transaction=False)
+    for stream in (keys.stream, keys.rebuild):
+        pipeline.xrange(stream)
+    for times in (keys.queue, keys.called, keys.absent, keys.heartbeat, keys.admitted):
+        pipeline.zrange(times, 0, -1, withscores=True)
+    for fields in (keys.places, keys.passes):
+        pipeline.hgetall(fields)
+    *found, places, passes = await pipeline.execute()
+    log, rebuild = ({_ticket(entry): held["u"] for entry, held in entries} for entries in found[:2])
+    queue, called, absent, heard, admitted = ({int(t): int(score) for t, score in held} for held in found[2:])
+    # In line and absent the ticket is the score.
+    assert (list(queue), list(absent)) == (list(queue.values()), list(absent.values()))
+    return Seen(
+        log,
+        list(queue),
+        called,
+        list(absent),
+        heard,
+        {user: int(ticket) for user, ticket in places.items()},
+        admitted,
+        {int(ticket): held for ticket, held in passes.items()},
+        rebuild,
+    )
+
+
+def expected(model: Model) -> Seen:
+    """What the model says that they hold."""
+    return Seen(
+        dict(sorted(model.log.items())),
+        sorted(model.line),
+        model.called,
+        sorted(model.absent),
+        model.heard,
+        model.places,
+        model.admitted,
+        {ticket: f"{held.issued} {held.redeemed:d}{held.key} {held.who}" for ticket, held in model.passes.items()},
+        model.rebuild,
+    )
+
+
+def _ticket(entry: str) -> int:
+    ms, seq = entry.split("-")
+    return int(ms) * 1000 + int(seq)

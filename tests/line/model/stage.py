@@ -1,0 +1,133 @@
+"""Where the machine's steps take place: an event on real Redis, its model, a witness, and a clock that they move."""
+
+from collections.abc import Coroutine
+from functools import cache
+from itertools import count
+from typing import Any
+
+import uvloop
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
+from redis.asyncio import Redis
+
+from shared.line import Line
+from shared.node import Node
+from shared.redis_client import connect
+from shared.settings import Settings
+from tests.conftest import Clock
+from tests.line.model.gate import Job
+from tests.line.model.seen import expected, look
+from tests.line.model.twin import Call, Deed, Twin
+from tests.line.model.upkeep import Model
+from tests.line.model.witness import Witness
+
+EVENT = "model"
+AT_ONCE = 3
+
+_numbers = count(1)
+
+
+@cache
+def _settings(url: str, rate: float, burst: float) -> Settings:
+    return Settings.model_validate({"redis_url": url, "admit_rate": rate, "admit_burst": burst})
+
+
+class Stage(RuleBasedStateMachine):
+    """One example: after every step both hold the same, and the witness has seen every promise kept."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = uvloop.new_event_loop()
+        self.jobs: list[Job] = []
+        self.late: list[Call] = []
+        self.known: list[int] = [1]
+        self.deeds: list[Deed] = []
+
+    @initialize(rate=st.sampled_from([0, 0.5, 3]), burst=st.sampled_from([0, 5, 40]))
+    def begin(self, rate: float, burst: float) -> None:
+        plain = _settings(self.url, rate, burst)
+        self.settings = plain.model_copy(update={"key_prefix": f"{next(_numbers)}:"})
+        self.clock = Clock()
+        self.clients = [self._connect() for _ in range(AT_ONCE)]
+        self.lines = [Line(client, self.settings, self.clock) for client in self.clients]
+        self.redis = Redis.from_url(self.url, decode_responses=True)
+        self.workers = Redis.from_url(self.url)
+        self.keys = self.lines[0].keys.event(EVENT)
+        self.model = Model(self.clock.now, rate, burst)
+        self.witness = Witness(rate, burst)
+        self.twin = Twin(self.lines[0], self.model, EVENT, self.deeds)
+
+    def _connect(self) -> Node:
+        client = connect(self.settings, "daegi-tests")
+        assert isinstance(client, Node)
+        return client
+
+    def teardown(self) -> None:
+        if hasattr(self, "twin"):
+            self.run(self._close())
+        self.loop.close()
+
+    async def _close(self) -> None:
+        for job in self.jobs:
+            await job.die()
+        for client in (*self.clients, self.redis, self.workers):
+            await client.aclose()
+
+    def run(self, asked: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(asked)
+
+    def ask(self, name: str, *args: Any, **options: Any) -> Any:
+        """One step of both; what it told."""
+        return self.run(self.twin.ask(name, *args, **options))
+
+    def later(self, name: str, *args: Any, **options: Any) -> None:
+        """It may come late, and more than once."""
+        self.late = [*self.late, Call(name, args, options)][-8:]
+
+    def move(self, seconds: float) -> None:
+        """The clock."""
+        self.clock.advance(seconds)
+        self.model.us = self.clock.now
+        self.witness.time_moves(max(0, round(seconds * 1000)))
+
+    def lose(self, lost: set[str]) -> None:
+        """Keys of these names."""
+        self.run(self.redis.delete(*(getattr(self.keys, name) for name in lost)))
+        self.model.lose(lost)
+        self.witness.keys_are_lost(self.run(look(self.redis, self.keys)))
+
+    def configure(self, changes: dict[str, str]) -> None:
+        """As an operator does."""
+        self.ask("configure", changes | {"declared": "1"})
+        self.note_settings()
+
+    def note_settings(self) -> None:
+        """For the witness."""
+        self.witness.settings_change(
+            float(self.model.config.get("rate", self.settings.admit_rate)),
+            float(self.model.config.get("burst", self.settings.admit_burst)),
+        )
+
+    @invariant()
+    def both_hold_the_same_and_promises_are_kept(self) -> None:
+        if hasattr(self, "twin"):
+            self.run(self.check())
+
+    async def check(self) -> None:
+        """After a step."""
+        seen = await look(self.redis, self.keys)
+        assert seen == expected(self.model)
+        described = await self.lines[0].describe(EVENT)
+        told, standing = described.standing, self.model.standing()
+        assert (told.now, told.damaged, told.paused, told.log_lost, told.rate, told.waiting) == (
+            *(standing.now, standing.damaged, standing.paused, standing.log_lost),
+            *(standing.rate, standing.waiting),
+        )
+        # They are told in six digits.
+        assert abs(told.tokens - standing.tokens) <= 1e-5 * standing.tokens + 1e-6
+        assert abs(told.head_speed - standing.head_speed) <= 1e-5 * standing.head_speed
+        assert described.totals == {name: self.model.state.totals[name] for name in described.totals}
+        deeds, self.deeds[:] = list(self.deeds), []
+        self.witness.judge(seen, deeds, self.model.now, self.model.pass_ttl)

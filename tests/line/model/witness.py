@@ -1,0 +1,203 @@
+"""Watches what people were told and what Redis holds, knows nothing of how the line works, and sees what it promises.
+
+It holds after every step, whatever the steps were: DESIGN.md, The door, and A join.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.replies import EnterCode, JoinCode, PollCode, RedeemCode
+from tests.line.model.event import FRESH, LIFE
+from tests.line.model.seen import NOBODY, Seen
+from tests.line.model.twin import Deed
+
+
+class Witness:
+    """Of one event."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.seen = NOBODY
+        self.promised: set[int] = set()
+        """Tickets that people have been given, until they depart."""
+        self.hurt = self.log_hurt = self._log_was_lost = False
+        self._newest = 0
+        self._gone: set[int] = set()
+        self._issued: dict[int, int] = {}
+        self._redeemed: dict[int, str] = {}
+        """And the Idempotency-Key with which they were."""
+        self._cancelled: set[int] = set()
+        self._bucket = Bucket(rate, burst)
+
+    def time_moves(self, milliseconds: int) -> None:
+        """Forward."""
+        self._bucket.gathered += self._bucket.rate * milliseconds / 1000
+
+    def settings_change(self, rate: float, burst: float) -> None:
+        """The bucket's."""
+        self._bucket.change(rate, burst)
+
+    def keys_are_lost(self, now: Seen) -> None:
+        """Whoever is in none that is left cannot be known any more."""
+        self.log_hurt |= bool(self.seen.log) and not now.log
+        self._log_was_lost |= self.log_hurt
+        self.hurt = True
+        self.promised &= {*now.log, *now.members}
+        self.seen = now
+
+    def log_is_written_anew(self) -> None:
+        """As an operator asked for."""
+        self.hurt = self.log_hurt = True
+
+    def judge(self, now: Seen, deeds: Sequence[Deed], at: int, pass_ttl: int) -> None:
+        """After a step, or several at once in the order in which they took effect, at a time in ms."""
+        before, self.seen = self.seen, now
+        issued = set(self._issued)
+        for deed in deeds:
+            getattr(self, f"_{deed.call.name}", _nothing)(deed.told, *deed.call.args, at=at, pass_ttl=pass_ttl)
+        self._nobody_vanishes(before, now, deeds, at)
+        self._nobody_comes_back(now)
+        if len(deeds) == 1:
+            self._calls_go_in_order(before, now, deeds[0])
+            if before.damaged:
+                self._damaged_is_closed(before, now, deeds[0], issued)
+            elif deeds[0].call.name == "poll" and now.whole:
+                self._positions_have_no_gaps(now, dict(zip(deeds[0].call.args[0], deeds[0].told, strict=True)), at)
+        if now.whole and (now.log or not self.promised):
+            self.hurt = self.log_hurt = False
+        assert self.hurt or now.whole, "log = line + called + absent"
+
+    def places_agree(self) -> None:
+        """With the log, once all is repaired."""
+        log, places = self.seen.log, self.seen.places
+        users = {who[1:] for who in log.values() if who[:1] == "v"}
+        assert {user for user, ticket in places.items() if log.get(ticket) == f"v{user}"} == users
+        # Nobody knows who leaves while the log is lost; they may join again all the same.
+        assert users == places.keys() or self._log_was_lost
+
+    # What people were told
+
+    def _enqueue(self, told: Any, _: Any, **__: Any) -> None:
+        for code, ticket, _position in told if isinstance(told, list) else []:
+            if code == JoinCode.NEW:
+                assert ticket not in self._gone | self.promised
+                assert ticket > self._newest, "tickets rise"
+                self._newest = ticket
+            if code in {JoinCode.NEW, JoinCode.IN_LINE}:
+                self.promised.add(ticket)
+
+    def _enter(self, told: Any, tickets: list[int], *, at: int, pass_ttl: int) -> None:
+        for ticket, (code, _, issued, ttl) in zip(tickets, told, strict=True):
+            if code != EnterCode.GRANTED:
+                continue
+            assert ticket not in self._redeemed.keys() | self._cancelled
+            assert 0 < ttl <= pass_ttl
+            known = self._issued.get(ticket)
+            if known is None:
+                self._bucket.admit()
+            else:
+                assert issued == known or (issued == at and at - known >= pass_ttl), "one reservation a ticket"
+            self._issued[ticket] = issued
+            self._departs(ticket)
+
+    def _redeem(self, told: Any, ticket: int, issued: int, key: str = "", *, at: int, pass_ttl: int) -> None:
+        code, _, _ = told
+        if code == RedeemCode.REDEEMED and ticket in self._redeemed:
+            assert key == self._redeemed[ticket] != "", "one redeem a ticket"
+        elif code == RedeemCode.REDEEMED:
+            assert ticket not in self._cancelled
+            assert self._issued[ticket] == issued > at - pass_ttl
+            self._redeemed[ticket] = key
+        assert (code == RedeemCode.ALREADY_REDEEMED) <= (ticket in self._redeemed)
+
+    def _leave(self, told: int, tickets: list[int], **_: Any) -> None:
+        left = set(tickets) & (self.promised | (self._issued.keys() - self._redeemed.keys() - self._cancelled))
+        assert told <= len(set(tickets))
+        self._cancelled |= left & self._issued.keys()
+        for ticket in set(tickets):
+            self._departs(ticket)
+
+    def _reap(self, told: tuple[bool, int, bool], **_: Any) -> None:
+        if told[2]:
+            # Its next life has tickets of its own.
+            assert not self.promised
+            self._newest = 0
+            self._gone.clear()
+
+    def _departs(self, ticket: int) -> None:
+        self.promised.discard(ticket)
+        self._gone.add(ticket)
+
+    # What Redis holds
+
+    def _nobody_vanishes(self, before: Seen, now: Seen, deeds: Sequence[Deed], at: int) -> None:
+        missing = self.promised - set(now.members if self.log_hurt else now.log)
+        expired = sum(deed.told[1] for deed in deeds if deed.call.name == "reap")
+        assert len(missing) <= expired, f"{missing} have lost their place"
+        for ticket in missing:
+            quiet = before.heard.get(ticket, at) <= at - LIFE
+            assert quiet or before.called.get(ticket, at) <= at - LIFE, f"{ticket} was expired too early"
+            self._departs(ticket)
+
+    def _nobody_comes_back(self, now: Seen) -> None:
+        assert not self._gone & {*now.log, *now.members}
+
+    def _damaged_is_closed(self, before: Seen, now: Seen, deed: Deed, issued: set[int]) -> None:
+        assert now.called.keys() <= before.called.keys()
+        assert _granted(deed) <= issued
+        assert deed.call.name in {"leave", "relog"} or before.log.keys() <= now.log.keys()
+
+    def _calls_go_in_order(self, before: Seen, now: Seen, deed: Deed) -> None:
+        stepped_up = {*now.called, *now.absent} - {*before.called, *before.absent}
+        stepped_up |= _granted(deed) & set(before.line)
+        assert not stepped_up or not now.line or max(stepped_up) < now.line[0]
+
+    def _positions_have_no_gaps(self, now: Seen, told: dict[int, tuple[int, int]], at: int) -> None:
+        fresh = now.fresh(at)
+        for place, ticket in enumerate(now.line, fresh + 1):
+            assert told.get(ticket, (PollCode.WAITING, place)) == (PollCode.WAITING, place)
+        called = [told[t][1] for t, when in sorted(now.called.items(), key=_when) if _is_fresh(when, at) and t in told]
+        assert called == sorted(set(called))
+        assert all(1 <= place <= fresh for place in called)
+
+
+class Bucket:
+    """Admissions never exceed effective burst + rate x time, over any stretch of time."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.gathered = 0.0
+        self.rate = rate
+        self._capacity = 0.0
+        # Who was let in, or 0 for a change of settings; what was gathered until then; the burst in force.
+        self._history: list[tuple[int, float, float]] = []
+        self.change(rate, burst)
+
+    def change(self, rate: float, burst: float) -> None:
+        """Of settings."""
+        self.rate, self._capacity = rate, max(burst, 4 * rate)
+        self._history.append((0, self.gathered, self._capacity))
+
+    def admit(self) -> None:
+        """One more."""
+        self._history.append((1, self.gathered, self._capacity))
+        admitted, burst = 0, 0.0
+        for count, gathered, capacity in reversed(self._history):
+            admitted, burst = admitted + count, max(burst, capacity)
+            assert not count or admitted <= burst + self.gathered - gathered + 1e-6
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+def _granted(deed: Deed) -> set[int]:
+    if deed.call.name != "enter":
+        return set()
+    return {t for t, told in zip(deed.call.args[0], deed.told, strict=True) if told[0] == EnterCode.GRANTED}
+
+
+def _when(called: tuple[int, int]) -> tuple[int, int]:
+    return called[1], called[0]
+
+
+def _is_fresh(when: int, at: int) -> bool:
+    return at - FRESH < when <= at

@@ -1,0 +1,84 @@
+"""Whether the time of a refusal tells how much of a forged MAC was right: ``python -m tests.load.timing``.
+
+Tokens with a wrong first and a wrong last letter of the MAC are refused in turns, block by block, so that whatever else
+the machine does hits both. A comparison letter by letter, put in for control, shows that the difference would be seen.
+The exit code is 1 if it is seen in ours, 2 if the machine is too busy to see it in the control.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from unittest import mock
+
+from shared.errors import InvalidTokenError
+from shared.tickets import Signer
+
+_BLOCK = 500
+"""Refusals that are timed at once: the clock would be much of the time of one."""
+
+_TOLERATED = 0.02
+"""Of the time of a refusal, by which the two may differ: a letter by letter comparison differs by far more."""
+
+
+def letter_by_letter(ours: str, given: str) -> bool:
+    """What a comparison must not be."""
+    if len(ours) != len(given):
+        return False
+    for one, other in zip(ours, given, strict=True):  # noqa: SIM110 - all() would hide what is compared with
+        if one != other:
+            return False
+    return True
+
+
+def measure(rounds: int) -> tuple[float, float]:
+    """Median time in us of a refusal for the last letter of the MAC, and its ratio to one for the first."""
+    signer = Signer(["a secret of this benchmark"])
+    body, _, mac = signer.waiting("concert", 1_795_489_214_696_517, 1_795_489_214_883).rpartition("~")
+    wrong_first = f"{body}~{'A' if mac[0] != 'A' else 'B'}{mac[1:]}"
+    wrong_last = f"{body}~{mac[:-1]}{'A' if mac[-1] != 'A' else 'B'}"
+    first, last, ratios = [], [], []
+    for number in range(rounds):
+        # Whoever comes second in a round finds warmer caches: they take turns.
+        if number % 2:
+            first.append(_refusals(signer, wrong_first))
+            last.append(_refusals(signer, wrong_last))
+        else:
+            last.append(_refusals(signer, wrong_last))
+            first.append(_refusals(signer, wrong_first))
+        ratios.append(last[-1] / first[-1])
+    return statistics.median(last) / _BLOCK * 1e6, statistics.median(ratios)
+
+
+def _refusals(signer: Signer, token: str) -> float:
+    begin = time.perf_counter()
+    for _ in range(_BLOCK):
+        try:
+            signer.verify_waiting(token)
+        except InvalidTokenError:
+            continue
+        raise AssertionError("a forged token was taken")
+    return time.perf_counter() - begin
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures both and prints the ratios."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.load.timing", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=1000)
+    rounds: int = parser.parse_args(argv).rounds
+    spent, ratio = measure(rounds)
+    print(f"ours             {spent:5.2f} us, wrong at the end to wrong at the beginning: {ratio:.4f}")
+    with mock.patch("shared.tickets.compare_digest", letter_by_letter):
+        spent, control = measure(rounds)
+    print(f"letter by letter {spent:5.2f} us, wrong at the end to wrong at the beginning: {control:.4f}")
+    if control < 1 + 2 * _TOLERATED:
+        print("the control was not seen: measure again on a quieter machine", file=sys.stderr)
+        return 2
+    return int(abs(ratio - 1) > _TOLERATED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""Another version of Daegi's code, to run beside this one as in a rollout."""
+
+import shutil
+from pathlib import Path
+
+from tests.processes import ROOT
+
+PACKAGES = ("api", "shared", "workers")
+
+
+def write_next_version(folder: Path) -> None:
+    """Copies the code into a folder, and changes it: every script's SHA-1 is another one, and /healthz says so."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for script in (folder / "shared" / "lua").rglob("*.lua"):
+        script.write_text(script.read_text() + "-- the next version\n")
+    probes = folder / "api" / "operations.py"
+    now = '{"status": "ok"}'
+    assert now in probes.read_text()
+    probes.write_text(probes.read_text().replace(now, '{"status": "ok", "version": "next"}'))
