@@ -8,16 +8,17 @@ from hypothesis.stateful import rule
 
 from shared.errors import DaegiError
 from shared.line import Join
+from tests.line.model.accidents import Accidents
 from tests.line.model.event import GAP
-from tests.line.model.machine import KEY, Machine
-from tests.line.model.seen import expected, look
+from tests.line.model.people import KEY
+from tests.line.model.seen import differences
 from tests.line.model.stage import AT_ONCE, EVENT
 from tests.line.model.twin import Call, Deed, find_order, send, tell
 
 _kinds = ["join", "join", "poll", "enter", "enter", "leave", "redeem", "reap", "refresh", "repair", "configure"]
 
 
-class Crowd(Machine):
+class Crowd(Accidents):
     """One step at a time, or several at once."""
 
     @rule(
@@ -27,7 +28,7 @@ class Crowd(Machine):
     )
     def many_come_at_once(self, kinds: list[str], picks: list[int], key: bytes) -> None:
         # The same people in all of them, of those whose turn it is if there are any.
-        called = [*self.model.called, *self.model.passes]
+        called = self.called()
         tickets = list(dict.fromkeys(called[pick % len(called)] for pick in picks)) if called else self.pick(picks)
         calls = [self._call(kind, tickets, key, str(number)) for number, kind in enumerate(kinds)]
         self.run(self._at_once(calls))
@@ -54,13 +55,13 @@ class Crowd(Machine):
     async def _at_once(self, calls: list[Call]) -> None:
         told = await asyncio.gather(*(self._send(number, call) for number, call in enumerate(calls)))
         deeds = [Deed(call, one) for call, one in zip(calls, told, strict=True)]
-        seen = await look(self.redis, self.keys)
-        found = find_order(self.model, deeds, lambda model: expected(model) == seen)
+        seen, described = await self.look()
+        found = find_order(self.model, deeds, lambda model: not differences(model, seen, described))
         assert found, f"in no order do {deeds} come to what was found"
         model, order = found
         vars(self.model).update(vars(model))
         self.deeds += order
-        self.known = sorted({*self.known, *self.model.log})[-40:]
+        self.know(self.model.log)
 
     async def _send(self, number: int, call: Call) -> Any:
         try:

@@ -2,13 +2,13 @@
 
 from hypothesis.stateful import rule
 
+from shared.replies import EnterCode
 from tests.line.model.event import FRESH, LIFE, LINE_TTL
-from tests.line.model.machine import MANY
 from tests.line.model.memory import Memory
+from tests.line.model.people import MANY
 from tests.line.model.stage import EVENT
-from workers.repair import repair_event
 
-POLL, SWEEP = 2, 25
+POLL, SWEEP = 2000, 25_000
 RATE, BURST, PASS = 2, 8, 30_000
 
 
@@ -26,14 +26,14 @@ class Whole(Memory):
         self.configure({"rate": str(RATE), "burst": str(BURST), "paused": "0", "pass_ttl": str(PASS)})
         faithful = set(sorted(self.model.log)[1::2])
         # Everybody who never enters holds up to a burst of others for a call's freshness.
-        calls = -(-len(self.model.log) // BURST) * (FRESH // 1000 // POLL + 2) + len(faithful) // RATE + BURST
+        calls = -(-len(self.model.log) // BURST) * (FRESH // POLL + 2) + len(faithful) // RATE + BURST
         for _ in range(calls):
             if not faithful:
                 return
             self.move(POLL)
-            self.ask("poll", list(self.model.log))
-            faithful -= {t for t, told in zip(faithful, self.ask("enter", list(faithful)), strict=True) if told[0] == 2}
-            self.run(self.check())
+            self.step("poll", list(self.model.log))
+            entered = self.step("enter", list(faithful))
+            faithful -= {t for t, told in zip(faithful, entered, strict=True) if told[0] == EnterCode.GRANTED}
         assert not faithful, f"{len(faithful)} of the faithful still wait"
 
     @rule()
@@ -44,21 +44,20 @@ class Whole(Memory):
         self._heal()
         self.configure({"rate": str(RATE), "burst": str(BURST), "paused": "0", "pass_ttl": str(PASS)})
         # Grace for a life, and a life of silence.
-        for _ in range(2 * LIFE // SWEEP // 1000 + 2):
+        for _ in range(2 * LIFE // SWEEP + 2):
             self.move(SWEEP)
-            self._sweep()
-            self.run(self.check())
+            self.sweep()
             if not (self.model.log or self.model.heard):
                 break
         seen = self.witness.seen
         assert (seen.log, seen.members, seen.heard) == ({}, [], {})
         # The clock may have jumped back.
         latest = max(self.model.now, (self.model.state.last or 0) // 1000, *self.model.admitted.values())
-        self.move((latest - self.model.now + LIFE + PASS) / 1000)
-        self._sweep()
+        self.move(latest - self.model.now + LIFE + PASS)
+        self.sweep()
         assert not self.model.admitted
-        self.move(LINE_TTL / 1000)
-        assert self._sweep()
+        self.move(LINE_TTL)
+        assert self.sweep()
         assert self.run(self.redis.keys(f"{self.settings.key_prefix}*{{{EVENT}}}*")) == [self.keys.config]
 
     def _heal(self) -> None:
@@ -66,9 +65,10 @@ class Whole(Memory):
         while self.jobs:
             self.a_worker_dies()
         # A walk that mended nothing is repeated after a minute.
-        self.move(61)
+        self.move(61_000)
         for _ in range(2):
-            self.run(repair_event(self.twin, EVENT))  # type: ignore[arg-type]
-            self.run(self.check())
+            self.repair()
+        self.an_operator_has_the_log_written_anew()
+        self.repair()
         assert not self.model.damaged
         self.witness.places_agree()

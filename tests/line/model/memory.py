@@ -3,9 +3,8 @@
 import asyncio
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import rule
 
-from api.clock import RedisClock
 from api.position_cache import FRESH_MS, OUTAGE_MS, PositionCache
 from shared.tickets import WaitingToken
 from tests.line.model.crowd import Crowd
@@ -18,18 +17,7 @@ LEASE = LIFE // 4
 class Memory(Crowd):
     """Steps of people, workers and operators, and polls under a lease."""
 
-    @initialize()
-    def open_cache(self) -> None:
-        self.published: dict[int, list[dict[int, int]]] = {}
-        self.redis_clock = RedisClock()
-        # It is made on the loop.
-        self.cache: PositionCache | None = None
-
-    @rule()
-    def the_index_is_published(self) -> None:
-        if self.ask("publish_index"):
-            places = {ticket: self.model.position(ticket) for ticket in self.model.line}
-            self.published.setdefault(self.model.now, []).append(places)
+    cache: PositionCache | None = None
 
     @rule(
         pick=st.integers(0, 1000),
@@ -45,6 +33,7 @@ class Memory(Crowd):
 
     async def _poll_under_a_lease(self, ticket: int, lease: int, *, away: bool) -> None:
         client, line = self.clients[1], self.lines[1]
+        # It is made on the loop.
         cache = self.cache = self.cache or PositionCache(line, self.redis_clock, self.settings)
         token = WaitingToken(EVENT, ticket, lease)
         cache.observe(EVENT, (await line.describe(EVENT)).standing)

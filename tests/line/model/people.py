@@ -1,152 +1,142 @@
-"""What people ask of the line, in the model."""
+"""What people do, in any order and after any pause, also when the clock jumps."""
 
-from shared.errors import LogLostError
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
 from shared.line import Join
-from shared.replies import EnterCode, JoinCode, PollCode, RedeemCode
-from tests.line.model.event import DEDUPE, LIFE, Event, Pass
+from shared.replies import JoinCode
+from tests.line.model.event import DEDUPE, FRESH, LIFE, READY
+from tests.line.model.stage import Stage
+
+KEY = 16
+"""Bytes of a digest."""
+
+SOME, MANY = 7, 40
+
+picks = st.lists(st.integers(0, 1000), max_size=12)
+keys = st.none() | st.integers(1, 4)
+users = st.sampled_from(["", "ulabel", "vann", "vbob", "vcho", "v대기"])
+joins = st.lists(st.tuples(keys, users), min_size=1, max_size=12)
+second_trips = st.sampled_from(["done", "done", "late", "lost"])
+pauses = st.sampled_from([0, 0, 0, 1, 400, 1000, FRESH - 1, FRESH, 20_000, 30_000, READY - 1, READY, 301_000])
+"""In ms; each of the promises that end has its last moment and the one after it among them."""
 
 
-class Asked(Event):
-    """An event that people join, poll, enter and leave. Every step answers as the line does."""
+class People(Stage):
+    """Theirs."""
 
-    def enqueue(self, joins: list[Join]) -> list[tuple[int, int, int]]:
-        """Code, ticket and position."""
-        if self.log_lost:
-            raise LogLostError
-        unborn, state = self.unborn, self.state
-        self.begin()
-        if unborn:
-            self.keep_tokens()
-            state.swept = self.now
-        self._turn_keys_over()
-        return [self._join(join.key[:16], join.key[16:], join.who.decode()) for join in joins]
+    def pick(self, numbers: list[int]) -> list[int]:
+        """Mostly of those who are there; if nobody is, somebody comes first."""
+        if not self.model.log:
+            self.join([(b"", f"v{number}" if number % 2 else "") for number in range(SOME)])
+        present = list(self.model.log) or self.known
+        pools = [present if number % 4 else self.known for number in numbers]
+        return [pool[number % len(pool)] for number, pool in zip(numbers, pools, strict=True)]
 
-    def _turn_keys_over(self) -> None:
-        state = self.state
-        if state.rotated is None or self.now < state.rotated:
-            state.rotated = self.now
-        elif self.now - state.rotated >= 2 * DEDUPE:
-            self.keys_old, self.keys_new, state.rotated = {}, {}, self.now
-        elif self.now - state.rotated >= DEDUPE:
-            self.keys_old, self.keys_new = self.keys_new, {}
-            state.rotated += DEDUPE
+    def join(self, people: list[tuple[bytes, str]], second_trip: str = "done") -> list[int]:
+        """With keys and names; the tickets of those who are in line."""
+        made = [Join(key and key + who.encode().rjust(8, b"~")[:8], who.encode()) for key, who in people]
+        joined = self.ask("enqueue", made)
+        if not isinstance(joined, list):
+            return []
+        self.know(ticket for _, ticket, _ in joined)
+        here = [ticket for code, ticket, _ in joined if code in {JoinCode.NEW, JoinCode.IN_LINE}]
+        if second_trip == "done":
+            self.ask("confirm", here, self.model.now, note_activity=True)
+        if second_trip == "lost":
+            self.later("repair", tickets=list(dict.fromkeys(here)))
+        else:
+            self.later("confirm", here, self.model.now, note_activity=True)
+        self.run(self.check())
+        return here
 
-    def _join(self, key: bytes, owner: bytes, who: str) -> tuple[int, int, int]:
-        known = self.keys_new.get(key, self.keys_old.get(key)) if key else None
-        if known and (known[0] in self.log or known[0] in self.admitted):
-            if known[1] != owner:
-                return JoinCode.KEY_REUSED, 0, 0
-            if known[0] not in self.log:
-                return JoinCode.ADMITTED, known[0], 0
-            return self._replay(known[0])
-        place = self.places.get(who[1:]) if who[:1] == "v" else None
-        answer = self._replay(place) if place in self.log else self._new(who)
-        if key:
-            self.keys_new[key] = answer[1], owner
-        return answer
+    def called(self) -> list[int]:
+        """Whoever may enter, and whoever has; if nobody may, those who are there poll first."""
+        if not self.model.called:
+            self.step("poll", self.pick([]) or list(self.model.log))
+        return [*self.model.called, *self.model.passes]
 
-    def _replay(self, ticket: int) -> tuple[int, int, int]:
-        self.bring_back([ticket])
-        return JoinCode.IN_LINE, ticket, self.position(ticket)
+    @rule(milliseconds=st.sampled_from([45_000, 150_000, DEDUPE, LIFE, 3_600_000]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.move(milliseconds)
 
-    def _new(self, who: str) -> tuple[int, int, int]:
-        ticket = max(self.us, (self.state.last or 0) + 1)
-        self.state.last = self.newest = ticket
-        self.log[ticket] = who
-        self.line.add(ticket)
-        if who[:1] == "v":
-            self.state.verified += who[1:] not in self.places
-            self.places[who[1:]] = ticket
-        self.state.totals["joined"] += 1
-        return JoinCode.NEW, ticket, self.position(ticket)
+    @rule(milliseconds=st.sampled_from([1, 3000, 100_000, 10_000_000]))
+    def the_clock_jumps_back(self, milliseconds: int) -> None:
+        self.move(-milliseconds)
 
-    def confirm(self, tickets: list[int], now: int, *, note_activity: bool) -> int | None:
-        """How many events there are, if activity was noted."""
-        for ticket in tickets:
-            self.heard[ticket] = max(self.heard.get(ticket, now), now)
-        return self.note_activity(now) if note_activity else None
+    @rule(pause=pauses, people=joins, second_trip=second_trips)
+    def people_join(self, pause: int, people: list[tuple[int | None, str]], second_trip: str) -> None:
+        self.move(pause)
+        self.join([(_digest(key), who) for key, who in people], second_trip)
 
-    def note_activity(self, now: int) -> int:
-        """How many events there are."""
-        self.active = now if self.active is None else max(self.active, now)
-        return 1
+    @rule(people=st.sampled_from([20, 70]))
+    def a_crowd_joins(self, people: int) -> None:
+        if len(self.model.log) < MANY:
+            self.join([(b"", "")] * people)
 
-    def poll(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int]]:
-        """Code and position."""
-        self.begin()
-        self.attend(tickets)
-        self.open_door(grace=grace)
-        ready = self.tokens >= 1 and not self.closed and not self.paused
-        answers: list[tuple[int, int]] = []
-        for ticket in tickets:
-            if ticket in self.line or ticket in self.called:
-                code = PollCode.READY if ready and ticket in self.called else PollCode.WAITING
-                answers.append((code, self.position(ticket)))
-            else:
-                answers.append((PollCode.ADMITTED if ticket in self.admitted else PollCode.GONE, 0))
-        return answers
+    @rule(visits=st.lists(st.tuples(st.sampled_from([DEDUPE - 1, DEDUPE, DEDUPE + 1, 2 * DEDUPE]), keys), max_size=4))
+    def joins_come_seldom(self, visits: list[tuple[int, int | None]]) -> None:
+        for pause, key in visits:
+            self.join([(_digest(key), "ulabel")])
+            self.move(pause)
+        self.join([(_digest(key), "ulabel") for key in (1, 2, 3, 4)])
 
-    def enter(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int, int, int]]:
-        """Code, position, time of issue and the rest of its life."""
-        self.begin()
-        self.attend(tickets)
-        self.open_door(grace=grace)
-        return [self._enter(ticket) for ticket in tickets]
+    @rule(key=keys, who=users, second_trip=second_trips, how=st.sampled_from(["leave", "enter", "stay silent"]))
+    def somebody_goes_and_comes_again(self, key: int | None, who: str, second_trip: str, how: str) -> None:
+        tickets = self.join([(_digest(key), who)], second_trip)
+        if how == "stay silent":
+            self.move(READY)
+            self.step("poll", [])
+        else:
+            self.step("poll", tickets)
+            self.step(how, tickets)
+        self.something_arrives(0)
+        self.join([(_digest(key), who)], second_trip)
 
-    def _enter(self, ticket: int) -> tuple[int, int, int, int]:
-        if ticket in self.admitted:
-            return self._enter_again(ticket)
-        if ticket not in self.line and ticket not in self.called:
-            return EnterCode.GONE, 0, 0, 0
-        if self.paused:
-            return EnterCode.PAUSED, self.position(ticket), 0, 0
-        if self.closed or self.tokens < 1 or ticket not in self.called:
-            return EnterCode.NOT_READY, self.position(ticket), 0, 0
-        who = self.depart(ticket, log_lost=self.log_lost)
-        if who is None:
-            return EnterCode.GONE, 0, 0, 0
-        self.tokens -= 1
-        self.keep_tokens()
-        self.admitted[ticket] = self.now
-        self.passes[ticket] = Pass(self.now, who)
-        self.state.totals["admitted"] += 1
-        return EnterCode.GRANTED, 0, self.now, self.pass_ttl
+    @rule(pause=pauses, numbers=picks, grace=st.booleans())
+    def people_poll(self, pause: int, numbers: list[int], grace: bool) -> None:
+        self.move(pause)
+        tickets = self.pick(numbers)
+        self.step("poll", tickets, grace=grace)
+        if tickets:
+            self.later("refresh", list(dict.fromkeys(tickets)))
 
-    def _enter_again(self, ticket: int) -> tuple[int, int, int, int]:
-        held = self.passes.get(ticket)
-        if held is None:
-            return EnterCode.GONE, 0, 0, 0
-        if held.redeemed:
-            return EnterCode.ALREADY_REDEEMED, 0, 0, 0
-        if max(0, self.now - held.issued) >= self.pass_ttl:
-            if self.now - self.admitted[ticket] > LIFE:
-                return EnterCode.GONE, 0, 0, 0
-            held.issued = self.now
-        return EnterCode.GRANTED, 0, held.issued, self.pass_ttl - max(0, self.now - held.issued)
+    @rule(pause=pauses)
+    def everybody_polls(self, pause: int) -> None:
+        self.move(pause)
+        self.step("poll", list(dict.fromkeys([*self.model.log, *self.known])))
 
-    def leave(self, tickets: list[int]) -> int:
-        """How many left."""
-        self.begin()
-        log_lost, left = self.log_lost, 0
-        for ticket in tickets:
-            was_logged = self.depart(ticket, log_lost=log_lost) is not None
-            held = self.passes.get(ticket)
-            if held and not held.redeemed:
-                del self.passes[ticket]
-                self.admitted.pop(ticket, None)
-                was_logged = True
-            left += was_logged
-        self.state.totals["left"] += left
-        return left
+    @rule(pause=pauses, numbers=picks, grace=st.booleans())
+    def people_enter(self, pause: int, numbers: list[int], grace: bool) -> None:
+        self.move(pause)
+        self.step("enter", self.pick(numbers), grace=grace)
 
-    def redeem(self, ticket: int, issued: int, key: str = "") -> tuple[int, bytes, int]:
-        """Code, who, and when they were first let in."""
-        held = self.passes.get(ticket)
-        if held and held.redeemed and (not key or key != held.key):
-            return RedeemCode.ALREADY_REDEEMED, b"", 0
-        if not held or not (held.redeemed or (held.issued == issued and self.now - issued < self.pass_ttl)):
-            return RedeemCode.EXPIRED, b"", 0
-        if not held.redeemed:
-            held.redeemed, held.key = True, key
-            self.state.totals["redeemed"] += 1
-        return RedeemCode.REDEEMED, held.who.encode(), self.admitted.get(ticket, held.issued)
+    @rule(pause=pauses)
+    def whoever_is_called_enters(self, pause: int) -> None:
+        self.move(pause)
+        self.step("enter", self.called())
+
+    @rule(numbers=picks)
+    def people_leave(self, numbers: list[int]) -> None:
+        self.step("leave", self.pick(numbers))
+
+    @rule(
+        pick=st.integers(0, 1000),
+        pause=st.sampled_from([0, 0, 8999, 9000, 29_999, 30_000, LIFE, LIFE + 1]),
+        off=st.sampled_from([0, 0, 0, 1]),
+        key=st.sampled_from(["", "a1", "b2"]),
+    )
+    def somebody_enters_and_a_backend_redeems(self, pick: int, pause: int, off: int, key: str) -> None:
+        self.step("enter", self.called())
+        if held := sorted(self.model.passes):
+            ticket = held[pick % len(held)]
+            issued = self.model.passes[ticket].issued
+            self.move(pause)
+            self.step("redeem", ticket, issued + off, key)
+            # It may have been issued anew.
+            self.step("enter", [ticket, ticket])
+            self.step("redeem", ticket, self.model.passes[ticket].issued if ticket in self.model.passes else 1, key)
+
+
+def _digest(key: int | None) -> bytes:
+    return bytes([key] * KEY) if key else b""

@@ -30,6 +30,6 @@ def run_machine(url: str, examples: int, progress: Callable[[int], None] = lambd
         run_state_machine_as_test(
             Counted,
             settings=settings(
-                max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=examples, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )

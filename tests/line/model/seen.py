@@ -1,10 +1,11 @@
 """What an event's keys on Redis hold."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from shared.keys import EventKeys
+from shared.replies import Described
 from tests.line.model.event import FRESH
 from tests.line.model.upkeep import Model
 
@@ -71,9 +72,9 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
     )
 
 
-def expected(model: Model) -> Seen:
-    """What the model says that they hold."""
-    return Seen(
+def differences(model: Model, seen: Seen, described: Described) -> dict[str, tuple[Any, Any]]:
+    """What Redis holds, and what it says of the event, where the model says otherwise."""
+    expected = Seen(
         dict(sorted(model.log.items())),
         sorted(model.line),
         model.called,
@@ -84,6 +85,20 @@ def expected(model: Model) -> Seen:
         {ticket: f"{held.issued} {held.redeemed:d}{held.key} {held.who}" for ticket, held in model.passes.items()},
         model.rebuild,
     )
+    told = described.standing._asdict() | {"totals": described.totals}
+    standing = model.standing()._asdict() | {"totals": {name: model.state.totals[name] for name in described.totals}}
+    differing = {name: (told[name], value) for name, value in standing.items() if not _same(told[name], value)}
+    for name, one, other in zip(Seen._fields, seen, expected, strict=True):
+        if one != other:
+            differing[name] = one, other
+    return differing
+
+
+def _same(told: Any, value: Any) -> bool:
+    """Numbers are told in six digits."""
+    if isinstance(value, float):
+        return abs(told - value) <= 1e-5 * abs(value) + 1e-6
+    return bool(told == value)
 
 
 def _ticket(entry: str) -> int:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from tests.line.model.asked import Asked
 from tests.line.model.event import CHUNK, LIFE, LINE_TTL, READY, State
-from tests.line.model.people import Asked
 
 INDEX_FRESH, WALKING, WALKED = 1_000, 10_000, 60_000
 
@@ -18,6 +18,7 @@ _HELD_IN = {
     "passes": "passes",
     "dedupe_new": "keys_new",
     "dedupe_old": "keys_old",
+    "state": "state",
 }
 """What of the model a key holds."""
 

@@ -11,6 +11,9 @@ from tests.line.model.event import FRESH, LIFE
 from tests.line.model.seen import NOBODY, Seen
 from tests.line.model.twin import Deed
 
+WHOLE_AGAIN = 2
+"""What relog answers when it has finished."""
+
 
 class Witness:
     """Of one event."""
@@ -19,7 +22,7 @@ class Witness:
         self.seen = NOBODY
         self.promised: set[int] = set()
         """Tickets that people have been given, until they depart."""
-        self.hurt = self.log_hurt = self._log_was_lost = False
+        self.hurt = self.log_hurt = self.condemned = self._log_was_lost = False
         self._newest = 0
         self._gone: set[int] = set()
         self._issued: dict[int, int] = {}
@@ -38,15 +41,19 @@ class Witness:
 
     def keys_are_lost(self, now: Seen) -> None:
         """Whoever is in none that is left cannot be known any more."""
-        self.log_hurt |= bool(self.seen.log) and not now.log
+        self.log_hurt |= now.log.keys() < self.seen.log.keys()
         self._log_was_lost |= self.log_hurt
         self.hurt = True
-        self.promised &= {*now.log, *now.members}
+        self.promised &= self._held(now)
         self.seen = now
 
     def log_is_written_anew(self) -> None:
-        """As an operator asked for."""
-        self.hurt = self.log_hurt = True
+        """Of the members, as an operator asked for; until then the line is closed."""
+        self.hurt = self.log_hurt = self.condemned = True
+
+    def _held(self, now: Seen) -> set[int]:
+        """Who still has a place."""
+        return {*now.log, *now.members} if self.log_hurt else set(now.log)
 
     def judge(self, now: Seen, deeds: Sequence[Deed], at: int, pass_ttl: int) -> None:
         """After a step, or several at once in the order in which they took effect, at a time in ms."""
@@ -60,7 +67,7 @@ class Witness:
             self._calls_go_in_order(before, now, deeds[0])
             if before.damaged:
                 self._damaged_is_closed(before, now, deeds[0], issued)
-            elif deeds[0].call.name == "poll" and now.whole:
+            elif deeds[0].call.name == "poll" and now.whole and not self.condemned:
                 self._positions_have_no_gaps(now, dict(zip(deeds[0].call.args[0], deeds[0].told, strict=True)), at)
         if now.whole and (now.log or not self.promised):
             self.hurt = self.log_hurt = False
@@ -130,7 +137,11 @@ class Witness:
     # What Redis holds
 
     def _nobody_vanishes(self, before: Seen, now: Seen, deeds: Sequence[Deed], at: int) -> None:
-        missing = self.promised - set(now.members if self.log_hurt else now.log)
+        if any(deed.call.name == "relog" and deed.told == WHOLE_AGAIN for deed in deeds):
+            # Who was only in a log that an operator condemned is lost with it: repair puts them in line first.
+            self.promised &= set(before.members)
+            self.condemned = False
+        missing = self.promised - self._held(now)
         expired = sum(deed.told[1] for deed in deeds if deed.call.name == "reap")
         assert len(missing) <= expired, f"{missing} have lost their place"
         for ticket in missing:

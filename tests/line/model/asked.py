@@ -1,0 +1,152 @@
+"""What people ask of the line, in the model."""
+
+from shared.errors import LogLostError
+from shared.line import Join
+from shared.replies import EnterCode, JoinCode, PollCode, RedeemCode
+from tests.line.model.event import DEDUPE, LIFE, Event, Pass
+
+
+class Asked(Event):
+    """An event that people join, poll, enter and leave. Every step answers as the line does."""
+
+    def enqueue(self, joins: list[Join]) -> list[tuple[int, int, int]]:
+        """Code, ticket and position."""
+        if self.log_lost:
+            raise LogLostError
+        unborn, state = self.unborn, self.state
+        self.begin()
+        if unborn:
+            self.keep_tokens()
+            state.swept = self.now
+        self._turn_keys_over()
+        return [self._join(join.key[:16], join.key[16:], join.who.decode()) for join in joins]
+
+    def _turn_keys_over(self) -> None:
+        state = self.state
+        if state.rotated is None or self.now < state.rotated:
+            state.rotated = self.now
+        elif self.now - state.rotated >= 2 * DEDUPE:
+            self.keys_old, self.keys_new, state.rotated = {}, {}, self.now
+        elif self.now - state.rotated >= DEDUPE:
+            self.keys_old, self.keys_new = self.keys_new, {}
+            state.rotated += DEDUPE
+
+    def _join(self, key: bytes, owner: bytes, who: str) -> tuple[int, int, int]:
+        known = self.keys_new.get(key, self.keys_old.get(key)) if key else None
+        if known and (known[0] in self.log or known[0] in self.admitted):
+            if known[1] != owner:
+                return JoinCode.KEY_REUSED, 0, 0
+            if known[0] not in self.log:
+                return JoinCode.ADMITTED, known[0], 0
+            return self._replay(known[0])
+        place = self.places.get(who[1:]) if who[:1] == "v" else None
+        answer = self._replay(place) if place in self.log else self._new(who)
+        if key:
+            self.keys_new[key] = answer[1], owner
+        return answer
+
+    def _replay(self, ticket: int) -> tuple[int, int, int]:
+        self.bring_back([ticket])
+        return JoinCode.IN_LINE, ticket, self.position(ticket)
+
+    def _new(self, who: str) -> tuple[int, int, int]:
+        ticket = max(self.us, (self.state.last or 0) + 1)
+        self.state.last = self.newest = ticket
+        self.log[ticket] = who
+        self.line.add(ticket)
+        if who[:1] == "v":
+            self.state.verified += who[1:] not in self.places
+            self.places[who[1:]] = ticket
+        self.state.totals["joined"] += 1
+        return JoinCode.NEW, ticket, self.position(ticket)
+
+    def confirm(self, tickets: list[int], now: int, *, note_activity: bool) -> int | None:
+        """How many events there are, if activity was noted."""
+        for ticket in tickets:
+            self.heard[ticket] = max(self.heard.get(ticket, now), now)
+        return self.note_activity(now) if note_activity else None
+
+    def note_activity(self, now: int) -> int:
+        """How many events there are."""
+        self.active = now if self.active is None else max(self.active, now)
+        return 1
+
+    def poll(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int]]:
+        """Code and position."""
+        self.begin()
+        self.attend(tickets)
+        self.open_door(grace=grace)
+        ready = self.tokens >= 1 and not self.closed and not self.paused
+        answers: list[tuple[int, int]] = []
+        for ticket in tickets:
+            if ticket in self.line or ticket in self.called:
+                code = PollCode.READY if ready and ticket in self.called else PollCode.WAITING
+                answers.append((code, self.position(ticket)))
+            else:
+                answers.append((PollCode.ADMITTED if ticket in self.admitted else PollCode.GONE, 0))
+        return answers
+
+    def enter(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int, int, int]]:
+        """Code, position, time of issue and the rest of its life."""
+        self.begin()
+        self.attend(tickets)
+        self.open_door(grace=grace)
+        return [self._enter(ticket) for ticket in tickets]
+
+    def _enter(self, ticket: int) -> tuple[int, int, int, int]:
+        if ticket in self.admitted:
+            return self._enter_again(ticket)
+        if ticket not in self.line and ticket not in self.called:
+            return EnterCode.GONE, 0, 0, 0
+        if self.paused:
+            return EnterCode.PAUSED, self.position(ticket), 0, 0
+        if self.closed or self.tokens < 1 or ticket not in self.called:
+            return EnterCode.NOT_READY, self.position(ticket), 0, 0
+        who = self.depart(ticket, log_lost=self.log_lost)
+        if who is None:
+            return EnterCode.GONE, 0, 0, 0
+        self.tokens -= 1
+        self.keep_tokens()
+        self.admitted[ticket] = self.now
+        self.passes[ticket] = Pass(self.now, who)
+        self.state.totals["admitted"] += 1
+        return EnterCode.GRANTED, 0, self.now, self.pass_ttl
+
+    def _enter_again(self, ticket: int) -> tuple[int, int, int, int]:
+        held = self.passes.get(ticket)
+        if held is None:
+            return EnterCode.GONE, 0, 0, 0
+        if held.redeemed:
+            return EnterCode.ALREADY_REDEEMED, 0, 0, 0
+        if max(0, self.now - held.issued) >= self.pass_ttl:
+            if self.now - self.admitted[ticket] > LIFE:
+                return EnterCode.GONE, 0, 0, 0
+            held.issued = self.now
+        return EnterCode.GRANTED, 0, held.issued, self.pass_ttl - max(0, self.now - held.issued)
+
+    def leave(self, tickets: list[int]) -> int:
+        """How many left."""
+        self.begin()
+        log_lost, left = self.log_lost, 0
+        for ticket in tickets:
+            was_logged = self.depart(ticket, log_lost=log_lost) is not None
+            held = self.passes.get(ticket)
+            if held and not held.redeemed:
+                del self.passes[ticket]
+                self.admitted.pop(ticket, None)
+                was_logged = True
+            left += was_logged
+        self.state.totals["left"] += left
+        return left
+
+    def redeem(self, ticket: int, issued: int, key: str = "") -> tuple[int, bytes, int]:
+        """Code, who, and when they were first let in."""
+        held = self.passes.get(ticket)
+        if held and held.redeemed and (not key or key != held.key):
+            return RedeemCode.ALREADY_REDEEMED, b"", 0
+        if not held or not (held.redeemed or (held.issued == issued and self.now - issued < self.pass_ttl)):
+            return RedeemCode.EXPIRED, b"", 0
+        if not held.redeemed:
+            held.redeemed, held.key = True, key
+            self.state.totals["redeemed"] += 1
+        return RedeemCode.REDEEMED, held.who.encode(), self.admitted.get(ticket, held.issued)
