@@ -67,6 +67,7 @@ WRONG = [
     ("DAEGI_DEDUPE_TTL", "-300"),
     ("DAEGI_READY_TTL", "1e9"),
     ("DAEGI_CALL_FRESH", "0.0001"),
+    ("DAEGI_DRAIN_SECONDS", "-1"),
     ("DAEGI_MAX_PENDING", "0"),
     ("DAEGI_MAX_BATCH", "257"),
     ("DAEGI_OPEN_EVENTS", "perhaps"),
