@@ -4,7 +4,6 @@ import asyncio
 import fnmatch
 import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,13 +134,10 @@ def test_panels_have_a_place_each_and_take_the_chosen_datasource() -> None:
 
 
 def test_what_operators_need_is_shipped_with_the_package() -> None:
-    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["shared"]
-    files = [path.relative_to(SHIPPED.parent) for path in SHIPPED.rglob("*") if path.is_file()]
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [path for path in SHIPPED.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"alerts.yml", "dashboard.json", "prometheus.yml"}
-    assert [path for path in files if not any(matches(path, pattern) for pattern in patterns)] == []
-
-
-def matches(path: Path, pattern: str) -> bool:
-    """As setuptools has it: a star is within one folder."""
-    parts = Path(pattern).parts
-    return len(parts) == len(path.parts) and all(map(fnmatch.fnmatch, path.parts, parts))
+    for path in files:
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        assert package in setuptools["packages"]
+        assert any(fnmatch.fnmatch(path.name, pattern) for pattern in setuptools["package-data"][package]), path

@@ -33,14 +33,15 @@ async def test_an_index_is_old_only_while_somebody_is_placed_by_it(
             await age_index(redis, name, 50)
 
         async def old() -> bool:
-            await status(http, long.token(PEOPLE))
+            for crowd in (long, short):
+                await status(http, crowd.token(len(crowd.tickets)))
             return 50 <= await age(api) < 100
 
         await eventually(old)
         await live_line.publish_index(event)
 
         async def new() -> bool:
-            # The short line's is as old as before.
+            # The short line's is known, and as old as before.
             await status(http, short.token(1))
             await from_memory(http, long.token(PEOPLE))
             return 0 < await age(api) < 3

@@ -95,7 +95,8 @@ async def _ask(prometheus: Prometheus) -> list[Row]:
             rows.append(Row("alert", name, "", f"error: {error}"))
             continue
         state = active.get(name, "inactive")
-        rows.append(Row("alert", name, state, "ok" if not samples and state == "inactive" else _told(samples)))
+        quiet = not samples and state == "inactive"
+        rows.append(Row("alert", name, state, "ok" if quiet else f"without a reason: {_told(samples)}"))
     return rows
 
 
