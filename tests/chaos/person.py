@@ -151,10 +151,13 @@ class Person:
         reservations = {answer.body["reservation_token"] for answer in answers if answer.status == 200}
         if len(reservations) > 1:
             self._world.ledger.miss(DOUBLE, f"ticket {place} has two reservations", time.monotonic())
+        gone = any(answer.status == 404 for answer in answers)
+        if reservations and gone:
+            self._world.ledger.miss(LOST, f"ticket {place} was let in and then unknown", time.monotonic())
         if reservations:
             place.reservation, place.entered.done = reservations.pop(), time.monotonic()
             return True
-        if any(answer.status == 404 for answer in answers):
+        if gone:
             self._world.ledger.lose(place, time.monotonic())
         return False
 
