@@ -19,9 +19,9 @@ BURST: Final = 0.1
 TICK: Final = 0.05
 """Every so often (s) some of those who are held are refused."""
 
-_SHARE: Final = 8
+_SHARE: Final = 16
 """One for so many that are served: a refusal costs about as much as a join."""
-_LONGEST: Final = 10
+_LONGEST: Final = 8
 """But more if the last would be held much longer than this (s): their clients would have given up."""
 _LEAST: Final = 10
 """And at least so many in a tick."""
