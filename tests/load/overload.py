@@ -10,8 +10,8 @@ front of a listen queue that is full. Meanwhile one join every 50 ms, on a conne
 sees; it is "back" when ten in a row were as quick as before.
 
 share: accepted joins a second, of the maximum. p50, p99: ms from written to answered, of the accepted.
-refused: 503s a second. held: people without an answer when the load ended, most of them outside. MB: memory of the api's
-processes before, at most, and after. back: s from the end until all was normal.
+refused: 503s a second. held: people without an answer when the load ended, most of them outside. MB: memory of the
+api's processes before, at most, and after. back: s from the end until all was normal.
 """
 
 import argparse
