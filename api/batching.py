@@ -68,9 +68,11 @@ class Batcher(Generic[RequestT, AnswerT]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, event_id: str, request: RequestT) -> "asyncio.Future[AnswerT]":
-        """The future answer to a request; raises OverloadedError if too many wait already."""
-        self._gate.enter()
+        """The future answer to a request: an OverloadedError if too many wait already, or before it for too long."""
         future: asyncio.Future[AnswerT] = self._loop.create_future()
+        if not self._gate.enter():
+            self._gate.hold((future,))
+            return future
         lane = self._lanes.get(event_id)
         if lane is None:
             lane = self._lanes[event_id] = _Lane()
@@ -99,12 +101,13 @@ class Batcher(Generic[RequestT, AnswerT]):
         lane.scheduled = False
         while lane.requests and self._may_start(lane):
             if overdue := lane.patience.overdue(lane.since, self._loop.time(), self._max_batch):
-                self._gate.turn_away(lane.take(overdue)[1])
+                self._gate.leave(overdue)
+                self._gate.hold(lane.take(overdue)[1])
                 continue
             requests, futures = lane.take(self._max_batch)
             if any(map(asyncio.Future.cancelled, futures)):
                 there = [pair for pair in zip(requests, futures, strict=True) if not pair[1].cancelled()]
-                self._gate.forget(len(futures) - len(there))
+                self._gate.leave(len(futures) - len(there))
                 requests, futures = [request for request, _ in there], [future for _, future in there]
             if requests:
                 self._sizes.observe(len(requests))

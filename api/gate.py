@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,18 +13,20 @@ from shared.errors import OverloadedError
 PATIENCE: Final = 0.1
 """A request that waited longer (s) is not worth serving while others that came later can still be served in time."""
 
-BURST: Final = 0.25
+BURST: Final = 0.1
 """As long as this (s) a queue may be late before that holds: a crowd that comes at once is served whole, in order."""
 
 TICK: Final = 0.05
 """Every so often (s) some of those who are held are refused."""
 
-_SHARE: Final = 8
-"""One is refused for so many that are served: a refusal costs about as much as a join."""
+_SHARE: Final = 16
+"""One for so many that are served: a refusal costs about as much as a join."""
+_LONGEST: Final = 8
+"""But more if the last would be held much longer than this (s): their clients would have given up."""
 _LEAST: Final = 10
-"""Refusals in a tick however few are served."""
+"""And at least so many in a tick."""
 _IDLE: Final = 100
-"""And while nobody else waits."""
+"""While nobody waits to be served, so many."""
 
 
 @dataclass(slots=True)
@@ -51,14 +53,14 @@ class Patience:
 
 
 class Gate:
-    """Counts who waits, at most `limit`, and holds the overdue back until they are refused.
+    """Counts who waits to be served, at most `limit`, and holds back whoever won't be until they are refused.
 
     Places in line are given in the order of arrival, so requests are served in that order too, also under overload:
     newest first would keep waits as short, but would turn every burst around and reward whoever asks again and again.
     What is more than can be served in time is not refused at once: a refusal costs nearly as much as a join, and who
     was refused asks again, so that soon nothing but refusals would be served. The excess is held, which costs nothing
-    but memory, and refused in a share of the time, oldest first. Their retry finds the same place if they were served
-    after all (Idempotency-Key), else a new one.
+    but memory (20 KB a connection), and refused in a share of the time, oldest first. Their retry finds the same
+    place if they were served after all (Idempotency-Key), else a new one.
     """
 
     def __init__(self, limit: int) -> None:
@@ -69,34 +71,36 @@ class Gate:
         self._served = 0
         self._ticking = False
 
-    def enter(self) -> None:
-        """One more waits. If that is too many, the oldest of those held is refused, or this one: OverloadedError."""
-        if self.waiting >= self.limit and not self._refuse(1):
-            self.refused += 1
-            raise OverloadedError
+    def enter(self) -> bool:
+        """One more waits, unless that would be too many."""
+        if self.waiting >= self.limit:
+            return False
         self.waiting += 1
+        return True
 
     def serve(self, people: int) -> None:
         """So many have their answer."""
         self.waiting -= people
         self._served += people
 
-    def forget(self, people: int) -> None:
-        """So many went away without one."""
+    def leave(self, people: int) -> None:
+        """So many don't wait any more, and had no answer."""
         self.waiting -= people
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Waits in no queue."""
-        self.enter()
+        """Waits in no queue; raises OverloadedError at once if too many wait."""
+        if not self.enter():
+            self.refused += 1
+            raise OverloadedError
         try:
             yield
         finally:
             self.serve(1)
 
-    def turn_away(self, overdue: "Sequence[asyncio.Future[Any]]") -> None:
-        """They go on waiting, to be refused when there is time for it."""
-        self._held.extend(overdue)
+    def hold(self, futures: "Iterable[asyncio.Future[Any]]") -> None:
+        """They get an OverloadedError when there is time for it."""
+        self._held.extend(futures)
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(TICK, self._tick)
@@ -106,19 +110,18 @@ class Gate:
         self._refuse(len(self._held))
 
     def _tick(self) -> None:
-        idle = self.waiting == len(self._held)
-        self._refuse(_IDLE if idle else max(self._served // _SHARE, _LEAST))
+        if self.waiting:
+            self._refuse(max(self._served // _SHARE, int(len(self._held) * TICK / _LONGEST), _LEAST))
+        else:
+            self._refuse(_IDLE)
         self._served = 0
         self._ticking = bool(self._held)
         if self._ticking:
             self._loop.call_later(TICK, self._tick)
 
-    def _refuse(self, people: int) -> int:
-        people = min(people, len(self._held))
-        for _ in range(people):
+    def _refuse(self, people: int) -> None:
+        for _ in range(min(people, len(self._held))):
             future = self._held.popleft()
             if not future.done():
+                self.refused += 1
                 future.set_exception(OverloadedError())
-        self.waiting -= people
-        self.refused += people
-        return people

@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     admit_rate: float = Field(50, ge=0, le=1_000_000, description="People let in per second, per event")
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
     max_batch: int = Field(256, ge=1, le=256, description="Requests in one script call")
-    max_pending: int = Field(8000, ge=1, description="Requests that may wait in one process")
+    max_pending: int = Field(8000, ge=1, description="Requests that may wait to be served in one process")
     joins_per_minute: int = Field(
         0,
         ge=0,

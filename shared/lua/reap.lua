@@ -8,8 +8,9 @@
 -- Complexity O(log N) a departure
 local interrupted, longest_gap, limit = tonumber(ARGV[STEP]), tonumber(ARGV[STEP + 1]), tonumber(ARGV[STEP + 2])
 read('swept', 'grace', 'busy', 'shut')
--- While nobody can come in the right to come in does not run out, and afterwards there is time to use it.
-if paused or damaged or rate == 0 then set('shut', now) end
+-- While nobody can come in the right to come in does not run out, and afterwards there is time to use it. The clock
+-- may have jumped back meanwhile.
+if paused or damaged or rate == 0 or (state.shut or 0) > now then set('shut', now) end
 local long_open = not state.shut or now - state.shut >= READY_TTL
 
 local declared = call('EXISTS', CONFIG) == 1

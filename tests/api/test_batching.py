@@ -163,7 +163,7 @@ async def test_all_callers_gone_is_no_reason_to_stop() -> None:
     assert desk.gate.waiting == 0
 
 
-async def test_beyond_the_budget_callers_are_refused_at_once() -> None:
+async def test_beyond_the_limit_callers_are_refused() -> None:
     desk = Desk(limit=5)
     inside = [*desk.callers("a", 1, 2, 3), *desk.callers("b", 4, 5)]
     await settle()
@@ -200,7 +200,7 @@ async def test_the_next_batch_does_not_wait_for_what_follows_the_answer_to_the_f
     await desk.batcher.drain()
 
 
-async def test_the_budget_is_one_for_all_batchers_and_for_who_waits_alone() -> None:
+async def test_the_gate_is_one_for_all_batchers_and_for_who_waits_alone() -> None:
     desk = Desk(limit=2)
     with desk.gate.alone():
         desk.callers("a", 1)

@@ -38,7 +38,7 @@ class Display:
     def ended(self, outcome: Outcome) -> None:
         """Says how it ended."""
         text = outcome.skipped or (
-            f"{outcome.faults} times; {outcome.load}; lost {outcome.lost}, double {outcome.double}, "
+            f"{outcome.faults:,} times; {outcome.load or 'no crowd'}; lost {outcome.lost}, double {outcome.double}, "
             f"worst gap {outcome.gap[0]:.1f} s"
         )
         self._write(f"{self._head(outcome)} {outcome.verdict:<8} {text}\n")

@@ -34,4 +34,4 @@ class Outcome:
     @property
     def load(self) -> str:
         """People, and requests a second."""
-        return f"{self.people:,}, {self.requests / self.seconds:,.0f}/s" if self.seconds else ""
+        return f"{self.people:,}, {self.requests / self.seconds:,.0f}/s" if self.people else ""

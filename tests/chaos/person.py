@@ -130,9 +130,12 @@ class Person:
                 self._fate = Fate.ENTERS
                 await self._sleep(self._world.random.uniform(*SILENCE))
                 continue
-            if stands["ready_for_entry"] and await self._enter(place):
+            admitted = stands["status"] == "admitted"
+            if (admitted or stands["ready_for_entry"]) and await self._enter(place):
                 await self._redeem(place)
                 return
+            if admitted:
+                self._world.ledger.miss(LOST, f"the reservation of ticket {place} is not given again", place.heard)
             pause = POLL_SCALE * stands["poll_after_ms"] / 1000
 
     async def _poll(self, place: Place) -> dict[str, Any] | None:
@@ -149,14 +152,24 @@ class Person:
         call = Call(ENTER, "POST", "/api/v1/queue/enter", (200, 403, 404), {"waiting_token": self._token})
         answers = await self._insist(call, self._clicks)
         reservations = {answer.body["reservation_token"] for answer in answers if answer.status == 200}
-        if len(reservations) > 1:
-            self._world.ledger.miss(DOUBLE, f"ticket {place} has two reservations", time.monotonic())
+        if not reservations:
+            if any(answer.status == 404 for answer in answers):
+                self._world.ledger.lose(place, time.monotonic())
+            return False
+        place.entered.done = time.monotonic()
+        if self._clicks > 1:
+            # And once more, when it is certain that somebody is in: there is but one reservation.
+            [again] = await self._insist(call)
+            if again.status != 200:
+                text = f"the reservation of ticket {place} is not given again: {again.code}"
+                self._world.ledger.miss(LOST, text, place.entered.done)
+                place.entered.done = None
+                return False
+            reservations.add(again.body["reservation_token"])
+        place.reservation = reservations.pop()
         if reservations:
-            place.reservation, place.entered.done = reservations.pop(), time.monotonic()
-            return True
-        if any(answer.status == 404 for answer in answers):
-            self._world.ledger.lose(place, time.monotonic())
-        return False
+            self._world.ledger.miss(DOUBLE, f"ticket {place} has two reservations", place.entered.done)
+        return True
 
     async def _redeem(self, place: Place) -> None:
         place.redeemed.asked = time.monotonic()

@@ -47,13 +47,13 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
         return (f"{outcome.name}: {outcome.fault}", *[""] * 9, outcome.verdict)
     return (
         f"{outcome.name}: {outcome.fault}",
-        str(outcome.faults),
+        f"{outcome.faults:,}",
         outcome.load,
         f"{outcome.requests:,}",
         f"{outcome.refused:,}",
         f"{outcome.broken:,}",
-        str(outcome.lost),
-        str(outcome.double),
+        f"{outcome.lost:,}",
+        f"{outcome.double:,}",
         _time(outcome.gap),
         _time(outcome.longest_wait),
         outcome.verdict,

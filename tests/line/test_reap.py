@@ -214,6 +214,17 @@ async def test_a_call_that_a_clock_ran_ahead_with_holds_up_the_next_once_it_coun
     assert await slow.called() == tickets[:4]
 
 
+async def test_a_pause_before_a_jump_back_of_the_clock_keeps_no_call_for_ever(slow: Room) -> None:
+    tickets = await slow.join(2)
+    await slow.line.configure(slow.event, {"paused": "1"})
+    await slow.reap()
+    await slow.line.configure(slow.event, {"paused": "0"})
+    slow.clock.advance(-10_000)
+    await slow.poll(*tickets)
+    assert await slow.sweep(LIFE - 5, *tickets) == 0
+    assert await slow.sweep(5, *tickets) == 2
+
+
 async def test_a_visit_of_an_event_that_never_was_writes_nothing(room: Room) -> None:
     reaped = await room.line.reap(room.event, interrupted=0, longest_gap=GAP_MS)
     assert (reaped.more, reaped.expired) == (False, 0)

@@ -10,8 +10,8 @@ front of a listen queue that is full. Meanwhile one join every 50 ms, on a conne
 sees; it is "back" when ten in a row were as quick as before.
 
 share: accepted joins a second, of the maximum. p50, p99: ms from written to answered, of the accepted.
-refused: 503s a second. held: people without an answer when the load ended. MB: memory of the api's
-processes before, at most, and after. back: s from the end until all was normal.
+refused: 503s a second. held: people without an answer when the load ended, most of them outside. MB: memory of the
+api's processes before, at most, and after. back: s from the end until all was normal.
 """
 
 import argparse
@@ -168,6 +168,11 @@ def doubts(findings: Sequence[Finding]) -> Iterator[str]:
     """What makes figures less than they seem; in overload people without an answer are none of that."""
     for each in findings:
         name, outcome = f"{each.case} at {each.max_pending}", each.outcome
+        if max(each.maximum, each.maximum_after) > 1.25 * min(each.maximum, each.maximum_after):
+            yield (
+                f"{name}: the maximum was {each.maximum:,.0f} before and {each.maximum_after:,.0f} after it, "
+                f"somebody else used the machine"
+            )
         if outcome.busy > 0.9:
             yield f"{name}: the load generator used {outcome.busy:.0%} of its core, it was a limit"
         if outcome.unsent + outcome.given_up > outcome.due / 100:

@@ -41,9 +41,10 @@ async def killed(stage: Stage) -> None:
                 relay.held = False
             if victim:
                 await in_thread(victim.start)
-    stage.outcome.faults = caught.total()
+    tried, stage.outcome.faults = stage.outcome.faults, caught.total()
     stage.outcome.notes.append("killed in " + ", ".join(f"{name} {count}" for name, count in caught.items()))
-    stage.expect(len(caught) >= len(SCRIPTS) - 1, "workers were not killed in every job")
+    # Not every turn finds a worker in the job: one is missing at most.
+    stage.expect(len(caught) >= min(tried, len(SCRIPTS)) - 1, "workers were not killed in every job")
 
 
 async def caught_in(name: str, pairs: Sequence[tuple[Relay, Worker]], *, before: bool) -> Worker | None:

@@ -6,6 +6,9 @@ from hypothesis.stateful import rule
 from tests.line.model.people import pauses, picks
 from tests.line.model.work import Work
 
+HALF = 9
+"""Commands after which a repair of a few people stops half way."""
+
 _keys = ["queue", "called", "absent", "heartbeat", "places", "passes", "admitted", "dedupe_new", "dedupe_old"]
 _settings = st.fixed_dictionaries(
     {},
@@ -13,10 +16,9 @@ _settings = st.fixed_dictionaries(
         "rate": st.sampled_from(["0", "0.5", "2"]),
         "burst": st.sampled_from(["0", "3", "20"]),
         "pass_ttl": st.sampled_from(["9000", "400000"]),
-        "paused": st.sampled_from(["0", "0", "1"]),
     },
 )
-_next = st.sampled_from(["join", "poll", "enter", "leave", "reap", "index", "repair", "nothing"])
+_next = st.lists(st.sampled_from(["join", "poll", "enter", "leave", "reap", "index", "repair", "half"]), max_size=3)
 """Who comes first after an accident."""
 
 
@@ -28,53 +30,59 @@ class Accidents(Work):
         self.move(pause)
         self.configure(changes)
 
+    @rule(paused=st.sampled_from(["0", "1", "1"]))
+    def an_operator_pauses_or_resumes(self, paused: str) -> None:
+        self.configure({"paused": paused})
+
     @rule()
     def an_operator_has_the_log_written_anew(self) -> None:
         if self.step("condemn"):
             self.witness.log_is_written_anew()
 
     @rule(after=_next, numbers=picks)
-    def the_state_is_lost(self, after: str, numbers: list[int]) -> None:
+    def the_state_is_lost(self, after: list[str], numbers: list[int]) -> None:
         # Without a log it would be a new event.
         if self.model.newest is not None:
             self.lose({"state"})
             self._goes_on(after, numbers)
 
     @rule(lost=st.sets(st.sampled_from(_keys), min_size=1, max_size=3), after=_next, numbers=picks)
-    def keys_are_lost(self, lost: set[str], after: str, numbers: list[int]) -> None:
+    def keys_are_lost(self, lost: set[str], after: list[str], numbers: list[int]) -> None:
         tickets = self.pick(numbers)
         self.lose(lost)
         self._goes_on(after, tickets)
 
-    @rule(left=picks, after=_next, numbers=picks)
-    def the_log_is_lost(self, left: list[int], after: str, numbers: list[int]) -> None:
-        tickets, gone = self.pick(numbers), self.pick(left)
+    @rule(after=_next, numbers=picks)
+    def the_log_is_lost(self, after: list[str], numbers: list[int]) -> None:
+        tickets = self.pick(numbers)
         # Without the state it would be a new event.
         if self.model.state.last is not None:
             self.lose({"stream"})
-            self.step("leave", gone)
             self._goes_on(after, tickets)
 
     @rule(numbers=picks, after=_next)
-    def some_entries_of_the_log_are_lost(self, numbers: list[int], after: str) -> None:
+    def some_entries_of_the_log_are_lost(self, numbers: list[int], after: list[str]) -> None:
         tickets = self.pick(numbers)
         # Not beside other damage: counts that agree by chance look sound.
         if self.model.state.last is not None and not self.model.damaged:
             self.lose_entries(set(tickets))
             self._goes_on(after, tickets)
 
-    def _goes_on(self, after: str, tickets: list[int]) -> None:
-        match after:
-            case "join":
-                self.join([(b"", "vann"), (b"", "")])
-            case "poll" | "enter" | "leave":
-                self.step(after, tickets)
-            case "reap":
-                self.sweep()
-            case "index":
-                self.the_index_is_published()
-            case "repair":
-                self.repair()
+    def _goes_on(self, after: list[str], tickets: list[int]) -> None:
+        for what in after:
+            match what:
+                case "join":
+                    self.join([(b"", "vann"), (b"", "")])
+                case "reap":
+                    self.sweep()
+                case "index":
+                    self.the_index_is_published()
+                case "repair":
+                    self.repair()
+                case "half":
+                    self.a_worker_repairs(0, HALF)
+                case _:
+                    self.step(what, tickets)
 
     @rule()
     def the_scripts_are_flushed(self) -> None:

@@ -23,7 +23,7 @@ class Asked(Event):
 
     def _turn_keys_over(self) -> None:
         state = self.state
-        if state.rotated is None or self.now < state.rotated:
+        if not state.rotated or self.now < state.rotated:
             state.rotated = self.now
         elif self.now - state.rotated >= 2 * DEDUPE:
             self.keys_old, self.keys_new, state.rotated = {}, {}, self.now

@@ -33,19 +33,21 @@ class State:
     last: int | None = None
     tokens: float = 0.0
     refilled: int = 0
-    swept: int | None = None
+    swept: int = 0
     grace: int = 0
     busy: int = 0
-    shut: int | None = None
-    rotated: int | None = None
+    shut: int = 0
+    rotated: int = 0
     relog: bool = False
-    indexed: int | None = None
-    head: tuple[int, int, int] = (0, 0, 0)
+    indexed: int = 0
+    head_at: int = 0
+    head_now: int = 0
+    head_before: int = 0
     verified: int = 0
     recount: bool = False
     thin: bool = False
     walking: int = 0
-    walked: int = -LIFE
+    walked: int = 0
     walked_off: int = 0
     totals: Counter[str] = field(default_factory=Counter)
 
@@ -165,17 +167,17 @@ class Event:
         return found
 
     def _head_counts(self) -> tuple[int, int, int]:
-        window = floor(self.now / HEAD_WINDOW)
-        counted, current, _ = self.state.head
-        if counted == window:
-            return self.state.head
-        return window, 0, current if counted == window - 1 else 0
+        state, window = self.state, floor(self.now / HEAD_WINDOW)
+        if state.head_at == window:
+            return window, state.head_now, state.head_before
+        return window, 0, state.head_now if state.head_at == window - 1 else 0
 
     def count_head(self, people: int) -> None:
         """So many left the front of the line."""
         if people:
-            window, current, before = self._head_counts()
-            self.state.head = window, current + people, before
+            state = self.state
+            state.head_at, state.head_now, state.head_before = self._head_counts()
+            state.head_now += people
 
     def _head_speed(self) -> float:
         _, current, before = self._head_counts()

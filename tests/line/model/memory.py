@@ -8,8 +8,9 @@ from hypothesis.stateful import rule
 from api.position_cache import FRESH_MS, OUTAGE_MS, PositionCache
 from shared.tickets import WaitingToken
 from tests.line.model.crowd import Crowd
-from tests.line.model.event import LIFE, MILESTONES
+from tests.line.model.event import LIFE
 from tests.line.model.stage import EVENT
+from tests.line.model.work import apart
 
 LEASE = LIFE // 4
 
@@ -56,6 +57,5 @@ class Memory(Crowd):
 def _is_near(position: int, ticket: int, places: dict[int, int]) -> bool:
     """Who was not in line then has no place to be near to; 0 says that nobody was."""
     if ticket in places:
-        apart = max(1, -(-(len(places) - 1) // (MILESTONES - 1)))
-        return abs(position - places[ticket]) < apart
+        return abs(position - places[ticket]) < apart(len(places))
     return min(places.values(), default=0) <= position <= max(places.values(), default=-1) + 1

@@ -25,13 +25,20 @@ pauses = st.sampled_from([0, 0, 0, 1, 400, 1000, FRESH - 1, FRESH, 20_000, 30_00
 class People(Stage):
     """Theirs."""
 
-    def pick(self, numbers: list[int]) -> list[int]:
-        """Mostly of those who are there; if nobody is, somebody comes first."""
+    def somebody(self) -> None:
+        """Is there."""
         if not self.model.log:
             self.join([(b"", f"v{number}" if number % 2 else "") for number in range(SOME)])
-        present = list(self.model.log) or self.known
-        pools = [present if number % 4 else self.known for number in numbers]
-        return [pool[number % len(pool)] for number, pool in zip(numbers, pools, strict=True)]
+
+    def pick(self, numbers: list[int]) -> list[int]:
+        """Of every kind that there is."""
+        self.somebody()
+        model = self.model
+        redeemed = [ticket for ticket, held in model.passes.items() if held.redeemed]
+        kinds = [list(kind) for kind in (model.log, model.called, model.absent, model.passes, redeemed, self.known)]
+        kinds = [kind for kind in kinds if kind]
+        picked = [(kinds[number % len(kinds)], number // len(kinds)) for number in numbers]
+        return [kind[number % len(kind)] for kind, number in picked]
 
     def join(self, people: list[tuple[bytes, str]], second_trip: str = "done") -> list[int]:
         """With keys and names; the tickets of those who are in line."""
@@ -52,8 +59,9 @@ class People(Stage):
 
     def called(self) -> list[int]:
         """Whoever may enter, and whoever has; if nobody may, those who are there poll first."""
+        self.somebody()
         if not self.model.called:
-            self.step("poll", self.pick([]) or list(self.model.log))
+            self.step("poll", list(self.model.log))
         return [*self.model.called, *self.model.passes]
 
     @rule(milliseconds=st.sampled_from([45_000, 150_000, DEDUPE, LIFE, 3_600_000]))
@@ -90,7 +98,8 @@ class People(Stage):
         else:
             self.step("poll", tickets)
             self.step(how, tickets)
-        self.something_arrives(0)
+        # The second trip of their join, if it has not come yet.
+        self.something_arrives(-1)
         self.join([(_digest(key), who)], second_trip)
 
     @rule(pause=pauses, numbers=picks, grace=st.booleans())

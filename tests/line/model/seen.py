@@ -1,12 +1,13 @@
-"""What an event's keys on Redis hold."""
+"""What an event's keys on Redis hold, and where the model differs."""
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
 from shared.keys import EventKeys
 from shared.replies import Described
-from tests.line.model.event import FRESH
+from tests.line.model.event import FRESH, State
 from tests.line.model.upkeep import Model
 
 
@@ -22,6 +23,9 @@ class Seen(NamedTuple):
     admitted: dict[int, int]
     passes: dict[int, str]
     rebuild: dict[int, str]
+    keys_new: dict[bytes, tuple[int, bytes]]
+    keys_old: dict[bytes, tuple[int, bytes]]
+    state: dict[str, float]
 
     @property
     def members(self) -> list[int]:
@@ -42,7 +46,8 @@ class Seen(NamedTuple):
         return sum(now - FRESH < when <= now for when in self.called.values())
 
 
-NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {})
+STATE = [one.name for one in fields(State) if one.name != "totals"]
+NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {}, {}, {}, {})
 
 
 async def look(redis: Redis, keys: EventKeys) -> Seen:
@@ -52,10 +57,10 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
         pipeline.xrange(stream)
     for times in (keys.queue, keys.called, keys.absent, keys.heartbeat, keys.admitted):
         pipeline.zrange(times, 0, -1, withscores=True)
-    for fields in (keys.places, keys.passes):
-        pipeline.hgetall(fields)
-    *found, places, passes = await pipeline.execute()
-    log, rebuild = ({_ticket(entry): held["u"] for entry, held in entries} for entries in found[:2])
+    for hashed in (keys.places, keys.passes, keys.dedupe_new, keys.dedupe_old, keys.state):
+        pipeline.hgetall(hashed)
+    *found, places, passes, new, old, state = await pipeline.execute()
+    log, rebuild = ({_ticket(entry): held[b"u"].decode() for entry, held in entries} for entries in found[:2])
     queue, called, absent, heard, admitted = ({int(t): int(score) for t, score in held} for held in found[2:])
     # In line and absent the ticket is the score.
     assert (list(queue), list(absent)) == (list(queue.values()), list(absent.values()))
@@ -65,10 +70,13 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
         called,
         list(absent),
         heard,
-        {user: int(ticket) for user, ticket in places.items()},
+        {user.decode(): int(ticket) for user, ticket in places.items()},
         admitted,
-        {int(ticket): held for ticket, held in passes.items()},
+        {int(ticket): held.decode() for ticket, held in passes.items()},
         rebuild,
+        _owners(new),
+        _owners(old),
+        {name: round(float(state.get(name.encode(), 0)), 6) for name in STATE},
     )
 
 
@@ -84,12 +92,15 @@ def differences(model: Model, seen: Seen, described: Described) -> dict[str, tup
         model.admitted,
         {ticket: f"{held.issued} {held.redeemed:d}{held.key} {held.who}" for ticket, held in model.passes.items()},
         model.rebuild,
+        model.keys_new,
+        model.keys_old,
+        {name: round(float(getattr(model.state, name) or 0), 6) for name in STATE},
     )
     told = described.standing._asdict() | {"totals": described.totals}
     standing = model.standing()._asdict() | {"totals": {name: model.state.totals[name] for name in described.totals}}
     differing = {name: (told[name], value) for name, value in standing.items() if not _same(told[name], value)}
     for name, one, other in zip(Seen._fields, seen, expected, strict=True):
-        if one != other:
+        if not _same(one, other):
             differing[name] = one, other
     return differing
 
@@ -101,6 +112,11 @@ def _same(told: Any, value: Any) -> bool:
     return bool(told == value)
 
 
-def _ticket(entry: str) -> int:
-    ms, seq = entry.split("-")
+def _owners(hashed: dict[bytes, bytes]) -> dict[bytes, tuple[int, bytes]]:
+    """Digest of a key -> ticket and digest of its owner."""
+    return {key: (int(held[:-8]), held[-8:]) for key, held in hashed.items()}
+
+
+def _ticket(entry: bytes) -> int:
+    ms, seq = entry.split(b"-")
     return int(ms) * 1000 + int(seq)

@@ -50,15 +50,14 @@ class Stage(RuleBasedStateMachine):
         """When an index was, and who then had which place in line."""
         self.redis_clock = RedisClock()
 
-    @initialize(rate=st.sampled_from([0, 0.5, 3]), burst=st.sampled_from([0, 5, 40]))
+    @initialize(rate=st.sampled_from([0, 0.5, 3]), burst=st.sampled_from([0, 5.5, 40]))
     def begin(self, rate: float, burst: float) -> None:
         plain = _settings(self.url, rate, burst)
         self.settings = plain.model_copy(update={"key_prefix": f"{next(_numbers)}:"})
         self.clock = Clock()
         self.clients = [self._connect() for _ in range(AT_ONCE)]
         self.lines = [Line(client, self.settings, self.clock) for client in self.clients]
-        self.redis = Redis.from_url(self.url, decode_responses=True)
-        self.workers = Redis.from_url(self.url)
+        self.redis = Redis.from_url(self.url)
         self.keys = self.lines[0].keys.event(EVENT)
         self.model = Model(self.clock.now, rate, burst)
         self.witness = Witness(rate, burst)
@@ -77,7 +76,7 @@ class Stage(RuleBasedStateMachine):
     async def _close(self) -> None:
         for job in self.jobs:
             await job.die()
-        for client in (*self.clients, self.redis, self.workers):
+        for client in (*self.clients, self.redis):
             await client.aclose()
 
     def run(self, asked: Coroutine[Any, Any, Any]) -> Any:

@@ -56,7 +56,7 @@ class Model(Asked):
         """Whether it was."""
         if self.damaged or (self.state.last is None and self.newest is None):
             return False
-        if self.state.indexed is not None and 0 <= self.now - self.state.indexed < INDEX_FRESH:
+        if 0 <= self.now - self.state.indexed < INDEX_FRESH:
             return False
         self.begin()
         self.state.indexed = self.now
@@ -75,7 +75,8 @@ class Model(Asked):
         """Whether there is more to do, how many were expired, and whether the event was unlinked."""
         self.begin()
         state, now = self.state, self.now
-        state.shut = now if self.paused or self.closed or self.rate_in_force == 0 else state.shut
+        if self.paused or self.closed or self.rate_in_force == 0 or state.shut > now:
+            state.shut = now
         if not self.log and not self.members and not self.admitted:
             quiet = max((state.last or 0) // 1000, state.busy)
             if self.config and quiet == 0:
@@ -87,7 +88,7 @@ class Model(Asked):
         else:
             state.busy = now
         grace = min(state.grace, now + LIFE)
-        if state.swept is None or now - state.swept > longest_gap:
+        if now - state.swept > longest_gap:
             grace = now + LIFE
         state.grace, state.swept = max(grace, min(interrupted, now) + LIFE), now
         for times in (self.heard, self.called):
@@ -100,8 +101,7 @@ class Model(Asked):
         return more or len(done) == limit, expired, False
 
     def _expire(self, limit: int) -> tuple[int, bool]:
-        shut = self.state.shut
-        long_open = shut is None or self.now - shut >= READY
+        long_open = self.now - self.state.shut >= READY
         self.open_door()
         if self.closed:
             return 0, False

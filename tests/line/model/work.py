@@ -1,12 +1,13 @@
 """What workers do: sweeps, repairs that stop half way or die, and everything once more and too late."""
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from shared.line import Line
-from tests.line.model.event import GAP
+from tests.line.model.event import GAP, LIFE, MILESTONES
 from tests.line.model.gate import GatedNode, Job
 from tests.line.model.people import People, pauses, picks
 from tests.line.model.stage import EVENT
@@ -14,6 +15,11 @@ from tests.line.model.twin import Twin
 from workers.repair import repair_event
 
 JOBS = 2
+
+
+def apart(people: int) -> int:
+    """Places between milestones in a line of so many."""
+    return max(1, -(-(people - 1) // (MILESTONES - 1)))
 
 
 class Work(People):
@@ -39,14 +45,38 @@ class Work(People):
     @rule()
     def the_index_is_published(self) -> None:
         if self.step("publish_index"):
-            places = {ticket: self.model.position(ticket) for ticket in self.model.line}
+            places = {ticket: self.model.position(ticket) for ticket in sorted(self.model.line)}
             self.published.setdefault(self.model.now, []).append(places)
+            index = self.run(self.lines[0].index(EVENT))
+            marks = dict(zip(index.tickets, index.positions, strict=True))
+            assert marks == {ticket: places[ticket] for ticket in index.tickets}
+            # First and last, and no two further apart than so few of them have to be.
+            assert list(marks)[:: len(marks) - 1 or 1] == list(places)[:: len(places) - 1 or 1]
+            far = max((after - before for before, after in pairwise(marks.values())), default=0)
+            assert len(marks) <= MILESTONES
+            assert far <= apart(len(places))
 
     @rule(times=st.integers(1, 14), pause=st.sampled_from([5000, GAP - 5000, GAP, GAP + 1]), numbers=picks)
     def sweeps_go_on(self, times: int, pause: int, numbers: list[int]) -> None:
         for _ in range(times):
             self.move(pause)
             self.step("poll", self.pick(numbers))
+            self.sweep()
+
+    @rule(
+        times=st.integers(LIFE // GAP, LIFE // GAP + 6),
+        shut=st.integers(0, 20),
+        how=st.sampled_from([{"paused": "1"}, {"rate": "0"}, {}]),
+    )
+    def called_people_poll_and_do_not_enter(self, times: int, shut: int, how: dict[str, str]) -> None:
+        self.somebody()
+        for sweep in range(times):
+            if sweep == shut:
+                self.configure(how)
+            if sweep == shut + 2:
+                self.configure({"paused": "0", "rate": "2"})
+            self.move(GAP)
+            self.step("poll", list(self.model.called))
             self.sweep()
 
     @rule(pick=st.integers(0, 7), again=st.booleans())
@@ -76,7 +106,7 @@ class Work(People):
 
     async def _begin_repair(self) -> None:
         job = Job()
-        line = Line(GatedNode(self.workers, job), self.settings, self.clock)
+        line = Line(GatedNode(self.redis, job), self.settings, self.clock)
         twin = Twin(line, self.model, EVENT, self.deeds, job.wait_for_turn)
         await job.start(repair_event(twin, EVENT))  # type: ignore[arg-type] # as above
         self.jobs.append(job)
