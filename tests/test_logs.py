@@ -155,8 +155,10 @@ def on_a_terminal(command: Sequence[str], environment: dict[str, str], enough: s
         # Its end is an error: nobody has the terminal open any more.
         with contextlib.suppress(OSError):
             while part := os.read(leader, 1 << 16):
+                had_enough = enough.encode() in written
                 written += part
-                if enough.encode() in written:
+                # Once: granian can hang on a signal that comes while it deals with another.
+                if enough.encode() in written and not had_enough:
                     running.terminate()
         os.close(leader)
     return written.decode().splitlines()

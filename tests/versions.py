@@ -15,6 +15,6 @@ def write_next_version(folder: Path) -> None:
     for script in (folder / "shared" / "lua").rglob("*.lua"):
         script.write_text(script.read_text() + "-- the next version\n")
     probes = folder / "api" / "operations.py"
-    now = '{"status": "ok"}'
+    now = 'json_response(200, Health("ok"))'
     assert now in probes.read_text()
-    probes.write_text(probes.read_text().replace(now, '{"status": "ok", "version": "next"}'))
+    probes.write_text(probes.read_text().replace(now, 'json_response(200, {"status": "ok", "version": "next"})'))
