@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from shared.errors import OverloadedError
 
-PATIENCE: Final = 0.1
+PATIENCE: Final = 0.075
 """A request that waited longer (s) is not worth serving while others that came later can still be served in time."""
 
 BURST: Final = 0.1

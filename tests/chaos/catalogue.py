@@ -19,6 +19,7 @@ SCENARIOS: Final = (
     Scenario("rollout", "a rolling restart, two versions", 30, rollout.rolling),
     Scenario("fail-over", "SIGKILL of a cluster's master, 1 ack", 80, partial(masters_killed, acks=1), times=20),
     Scenario("fail-over-bare", "SIGKILL of a cluster's master, no acks", 30, partial(masters_killed, acks=0)),
+    Scenario("model", "any steps, damage and repair, against a model", 60, linked.model),
     Scenario("fuzz", "requests of any kind", 30, linked.fuzz),
     Scenario("overload", "1.5 and 3 x the maximum, 20 x the connections", 30, linked.overload),
 )

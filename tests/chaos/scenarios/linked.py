@@ -1,5 +1,5 @@
-"""What is measured elsewhere and belongs to the whole: overload, and the parsers under any input. Each is a process of
-its own, which binds itself to cores or is busy for long."""
+"""What is measured elsewhere and belongs to the whole: overload, the parsers under any input, the model of the line.
+Each is a process of its own, which binds itself to cores or is busy for long."""
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ from tests.chaos.stage import Stage
 from tests.processes import ROOT
 
 INPUTS_A_SECOND: Final = 200
+SEQUENCES_A_SECOND: Final = 4
 OVERLOADS: Final = 3
 """Cases of overload in one run."""
 AGAIN_SECONDS: Final = 5.0
@@ -29,6 +30,14 @@ async def fuzz(stage: Stage) -> None:
     code, said, log = await run(stage, "tests.chaos.fuzz", *arguments)
     stage.outcome.notes += said.splitlines()
     stage.expect(code == 0, f"it ended with {code}: {log[-2000:]}")
+
+
+async def model(stage: Stage) -> None:
+    """Any sequence of steps of people, workers and operators, held against a model in plain Python."""
+    stage.outcome.faults = sequences = round(SEQUENCES_A_SECOND * stage.seconds)
+    code, said, log = await run(stage, "tests.chaos.model", "--examples", str(sequences))
+    stage.outcome.notes += said.splitlines()
+    stage.expect(code == 0, f"it ended with {code}: {log[-4000:]}")
 
 
 async def overload(stage: Stage) -> None:

@@ -3,11 +3,9 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from tests.line.model.event import GAP, LIFE
 from tests.line.model.people import pauses, picks
 from tests.line.model.work import Work
-
-HALF = 9
-"""Commands after which a repair of a few people stops half way."""
 
 _keys = ["queue", "called", "absent", "heartbeat", "places", "passes", "admitted", "dedupe_new", "dedupe_old"]
 _settings = st.fixed_dictionaries(
@@ -18,8 +16,9 @@ _settings = st.fixed_dictionaries(
         "pass_ttl": st.sampled_from(["9000", "400000"]),
     },
 )
-_next = st.lists(st.sampled_from(["join", "poll", "enter", "leave", "reap", "index", "repair", "half"]), max_size=3)
-"""Who comes first after an accident."""
+_steps = ["join", "poll", "enter", "leave", "reap", "sweeps", "index", "repair", "half a repair"]
+_next = st.lists(st.sampled_from(_steps), max_size=4)
+"""What comes first after an accident."""
 
 
 class Accidents(Work):
@@ -41,46 +40,46 @@ class Accidents(Work):
 
     @rule(after=_next, numbers=picks)
     def the_state_is_lost(self, after: list[str], numbers: list[int]) -> None:
-        # Without a log it would be a new event.
-        if self.model.newest is not None:
-            self.lose({"state"})
-            self._goes_on(after, numbers)
-
-    @rule(lost=st.sets(st.sampled_from(_keys), min_size=1, max_size=3), after=_next, numbers=picks)
-    def keys_are_lost(self, lost: set[str], after: list[str], numbers: list[int]) -> None:
-        tickets = self.pick(numbers)
-        self.lose(lost)
-        self._goes_on(after, tickets)
+        self._lose({"state"}, after, numbers)
 
     @rule(after=_next, numbers=picks)
     def the_log_is_lost(self, after: list[str], numbers: list[int]) -> None:
-        tickets = self.pick(numbers)
-        # Without the state it would be a new event.
-        if self.model.state.last is not None:
-            self.lose({"stream"})
-            self._goes_on(after, tickets)
+        self._lose({"stream"}, after, numbers)
 
-    @rule(numbers=picks, after=_next)
-    def some_entries_of_the_log_are_lost(self, numbers: list[int], after: list[str]) -> None:
+    @rule(lost=st.sets(st.sampled_from(_keys), min_size=1, max_size=3), after=_next, numbers=picks)
+    def keys_are_lost(self, lost: set[str], after: list[str], numbers: list[int]) -> None:
+        self._lose(lost, after, numbers)
+
+    @rule(after=_next, numbers=picks)
+    def some_entries_of_the_log_are_lost(self, after: list[str], numbers: list[int]) -> None:
         tickets = self.pick(numbers)
         # Not beside other damage: counts that agree by chance look sound.
-        if self.model.state.last is not None and not self.model.damaged:
+        if not self.model.damaged:
+            names = [self.model.log.get(ticket, "") for ticket in tickets]
             self.lose_entries(set(tickets))
-            self._goes_on(after, tickets)
+            self._goes_on(after, tickets, names)
 
-    def _goes_on(self, after: list[str], tickets: list[int]) -> None:
+    def _lose(self, lost: set[str], after: list[str], numbers: list[int]) -> None:
+        tickets = self.pick(numbers)
+        names = [self.model.log.get(ticket, "") for ticket in tickets]
+        self.lose(lost)
+        self._goes_on(after, tickets, names)
+
+    def _goes_on(self, after: list[str], tickets: list[int], names: list[str]) -> None:
         for what in after:
             match what:
                 case "join":
-                    self.join([(b"", "vann"), (b"", "")])
+                    self.join([(b"", name) for name in [*names, ""]])
                 case "reap":
                     self.sweep()
+                case "sweeps":
+                    self.sweeps(LIFE // GAP + 1, GAP, [])
                 case "index":
                     self.the_index_is_published()
                 case "repair":
                     self.repair()
-                case "half":
-                    self.a_worker_repairs(0, HALF)
+                case "half a repair":
+                    self.half_a_repair()
                 case _:
                     self.step(what, tickets)
 

@@ -18,8 +18,10 @@ keys = st.none() | st.integers(1, 4)
 users = st.sampled_from(["", "ulabel", "vann", "vbob", "vcho", "v대기"])
 joins = st.lists(st.tuples(keys, users), min_size=1, max_size=12)
 second_trips = st.sampled_from(["done", "done", "late", "lost"])
-pauses = st.sampled_from([0, 0, 0, 1, 400, 1000, FRESH - 1, FRESH, 20_000, 30_000, READY - 1, READY, 301_000])
-"""In ms; each of the promises that end has its last moment and the one after it among them."""
+pauses = st.sampled_from(
+    [0, 0, 0, 1, 400, 1000, FRESH - 1, FRESH, 20_000, 30_000, READY - 1, READY, 301_000, -400, -3000]
+)
+"""In ms, back too; what ends after a time has its last moment among them, and the one after that."""
 
 
 class People(Stage):
@@ -86,7 +88,7 @@ class People(Stage):
     def joins_come_seldom(self, visits: list[tuple[int, int | None]]) -> None:
         for pause, key in visits:
             self.join([(_digest(key), "ulabel")])
-            self.move(pause)
+            self.move(max(0, self.model.state.rotated + pause - self.model.now))
         self.join([(_digest(key), "ulabel") for key in (1, 2, 3, 4)])
 
     @rule(key=keys, who=users, second_trip=second_trips, how=st.sampled_from(["leave", "enter", "stay silent"]))
@@ -125,13 +127,23 @@ class People(Stage):
         self.move(pause)
         self.step("enter", self.called())
 
+    @rule(late=st.integers(0, 1000))
+    def more_are_called_than_there_are_tokens_for(self, late: int) -> None:
+        called = self.called()
+        self.move(FRESH)
+        self.step("poll", list(self.model.log))
+        # Those who were called at last may be the first to enter.
+        self.step("enter", list(self.model.called)[late % len(called or [0]) :])
+        self.step("poll", list(self.model.log))
+        self.step("enter", list(self.model.log))
+
     @rule(numbers=picks)
     def people_leave(self, numbers: list[int]) -> None:
         self.step("leave", self.pick(numbers))
 
     @rule(
         pick=st.integers(0, 1000),
-        pause=st.sampled_from([0, 0, 8999, 9000, 29_999, 30_000, LIFE, LIFE + 1]),
+        pause=st.sampled_from([0, 0, -3000, 8999, 9000, 29_999, 30_000, LIFE, LIFE + 1]),
         off=st.sampled_from([0, 0, 0, 1]),
         key=st.sampled_from(["", "a1", "b2"]),
     )
@@ -142,9 +154,11 @@ class People(Stage):
             issued = self.model.passes[ticket].issued
             self.move(pause)
             self.step("redeem", ticket, issued + off, key)
-            # It may have been issued anew.
             self.step("enter", [ticket, ticket])
-            self.step("redeem", ticket, self.model.passes[ticket].issued if ticket in self.model.passes else 1, key)
+            # It may have been issued anew, or be gone.
+            now_held = self.model.passes.get(ticket)
+            for again in (key, "c3"):
+                self.step("redeem", ticket, now_held.issued if now_held else issued, again)
 
 
 def _digest(key: int | None) -> bytes:

@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from shared.keys import EventKeys
 from shared.replies import Described
@@ -23,6 +24,7 @@ class Seen(NamedTuple):
     admitted: dict[int, int]
     passes: dict[int, str]
     rebuild: dict[int, str]
+    newest: int | None
     keys_new: dict[bytes, tuple[int, bytes]]
     keys_old: dict[bytes, tuple[int, bytes]]
     state: dict[str, float]
@@ -47,7 +49,7 @@ class Seen(NamedTuple):
 
 
 STATE = [one.name for one in fields(State) if one.name != "totals"]
-NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {}, {}, {}, {})
+NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {}, None, {}, {}, {})
 
 
 async def look(redis: Redis, keys: EventKeys) -> Seen:
@@ -59,7 +61,8 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
         pipeline.zrange(times, 0, -1, withscores=True)
     for hashed in (keys.places, keys.passes, keys.dedupe_new, keys.dedupe_old, keys.state):
         pipeline.hgetall(hashed)
-    *found, places, passes, new, old, state = await pipeline.execute()
+    pipeline.xinfo_stream(keys.stream)
+    *found, places, passes, new, old, state, info = await pipeline.execute(raise_on_error=False)
     log, rebuild = ({_ticket(entry): held[b"u"].decode() for entry, held in entries} for entries in found[:2])
     queue, called, absent, heard, admitted = ({int(t): int(score) for t, score in held} for held in found[2:])
     # In line and absent the ticket is the score.
@@ -74,6 +77,7 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
         admitted,
         {int(ticket): held.decode() for ticket, held in passes.items()},
         rebuild,
+        None if isinstance(info, ResponseError) else _ticket(info["last-generated-id"]),
         _owners(new),
         _owners(old),
         {name: round(float(state.get(name.encode(), 0)), 6) for name in STATE},
@@ -92,6 +96,7 @@ def differences(model: Model, seen: Seen, described: Described) -> dict[str, tup
         model.admitted,
         {ticket: f"{held.issued} {held.redeemed:d}{held.key} {held.who}" for ticket, held in model.passes.items()},
         model.rebuild,
+        model.newest,
         model.keys_new,
         model.keys_old,
         {name: round(float(getattr(model.state, name) or 0), 6) for name in STATE},

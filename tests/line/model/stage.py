@@ -118,6 +118,8 @@ class Stage(RuleBasedStateMachine):
         self.model.lose(lost)
         self.witness.condemned &= "state" not in lost
         self.witness.keys_are_lost(self.run(look(self.redis, self.keys)))
+        if self.model.newest is None and self.model.state.last is None:
+            self.witness.all_numbers_are_lost()
 
     def lose_entries(self, tickets: set[int]) -> None:
         """Those of these tickets in the log."""

@@ -25,7 +25,7 @@ def apart(people: int) -> int:
 class Work(People):
     """Theirs, among what people do."""
 
-    @rule(pause=pauses, interrupted=st.sampled_from([None, None, 0, 100_000]), limit=st.sampled_from([3, 256]))
+    @rule(pause=pauses, interrupted=st.sampled_from([None, None, 0, 100_000, -3000]), limit=st.sampled_from([3, 256]))
     def a_sweep_comes_by(self, pause: int, interrupted: int | None, limit: int) -> None:
         self.move(pause)
         self.sweep(0 if interrupted is None else self.model.now - interrupted, limit)
@@ -56,11 +56,16 @@ class Work(People):
             assert len(marks) <= MILESTONES
             assert far <= apart(len(places))
 
-    @rule(times=st.integers(1, 14), pause=st.sampled_from([5000, GAP - 5000, GAP, GAP + 1]), numbers=picks)
+    @rule(times=st.integers(1, 22), pause=st.sampled_from([5000, GAP - 5000, GAP, GAP, GAP + 1]), numbers=picks)
     def sweeps_go_on(self, times: int, pause: int, numbers: list[int]) -> None:
+        self.sweeps(times, pause, self.pick(numbers))
+
+    def sweeps(self, times: int, pause: int, tickets: list[int]) -> None:
+        """After so long a pause each, while these people poll."""
         for _ in range(times):
             self.move(pause)
-            self.step("poll", self.pick(numbers))
+            if tickets:
+                self.step("poll", tickets)
             self.sweep()
 
     @rule(
@@ -103,6 +108,12 @@ class Work(People):
         job = self.jobs[pick % len(self.jobs)]
         if self.run(job.go_on(commands)):
             self.jobs.remove(job)
+
+    def half_a_repair(self) -> None:
+        """Until something is written of a lost log, or until there is nothing to do."""
+        self.a_worker_repairs(JOBS, 1)
+        while self.jobs and not self.model.rebuild:
+            self.a_worker_repairs(-1, 1)
 
     async def _begin_repair(self) -> None:
         job = Job()
