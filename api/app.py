@@ -17,7 +17,7 @@ from api.admin import Admin
 from api.clock import RedisClock
 from api.gate import Gate
 from api.heartbeats import Errands
-from api.http import Header, HttpError, Receive, Request, Response, Scope, Send, SlowBodies, refusal
+from api.http import Header, HttpError, Receive, Request, Response, Scope, Send, SlowBodies, UnexpectedError, refusal
 from api.measures import OTHER, Traffic, measure_ingress
 from api.operations import Operations
 from api.position_cache import PositionCache
@@ -198,8 +198,13 @@ def _failure(request: Request, error: Exception) -> Response:
         return error.response(trace_id)
     if isinstance(error, DaegiError):
         return refusal(error).response(trace_id)
-    _log.error("a request failed", path=request.scope["path"], trace_id=trace_id, exc_info=error)
-    telemetry.capture(error, trace_id=trace_id)
+    about, told = {"trace_id": trace_id}, False
+    if isinstance(error, UnexpectedError):
+        about["event_id"] = error.event_id
+        told, error.told = error.told, True
+    _log.error("a request failed", path=request.scope["path"], exc_info=None if told else error, **about)
+    if not told:
+        telemetry.capture(error, **about)
     return HttpError(500, "INTERNAL_ERROR", "something went wrong here").response(trace_id)
 
 

@@ -61,6 +61,15 @@ class HttpError(Exception):
         return self.status, _encode(ErrorResponse(error)), headers
 
 
+class UnexpectedError(Exception):
+    """Something failed that should not, with an event: for everybody in a batch at once, and told but once."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__("something failed that should not")
+        self.event_id = event_id
+        self.told = False
+
+
 class SlowBodies:
     """Ends the wait for bodies that do not come: the servers bound heads only.
 

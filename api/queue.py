@@ -14,7 +14,7 @@ from api.batching import Answer, AnswerT, Batcher, Flush, RequestT, told
 from api.clock import RedisClock
 from api.gate import Gate
 from api.heartbeats import Errands
-from api.http import HttpError, Request, Response, decode, invalid, is_text, json_response, rfc3339
+from api.http import HttpError, Request, Response, UnexpectedError, decode, invalid, is_text, json_response, rfc3339
 from api.join_limit import JoinLimit
 from api.position_cache import PositionCache
 from api.pulse import Pulse
@@ -291,6 +291,10 @@ class Queue:
         except UnavailableError:
             self._pulse.check_now()
             raise
+        except DaegiError:
+            raise
+        except Exception as error:
+            raise UnexpectedError(event_id) from error
 
     @contextmanager
     def _may_open(self) -> Iterator[None]:

@@ -72,10 +72,10 @@ async def for_each(line: Line, event_ids: Iterable[str], visit: Callable[[str], 
             except UnavailableError as error:
                 left.append(error)
             except DaegiError as error:
-                _log.error("an event was passed over", visit=visit.__name__, error=str(error))
+                _log.error("an event was passed over", visit=visit.__name__, event_id=event_id, error=str(error))
             except Exception as error:  # noqa: BLE001 - one event's fault must not end the others
-                _log.exception("an event was passed over", visit=visit.__name__)
-                telemetry.capture(error, visit=visit.__name__)
+                _log.exception("an event was passed over", visit=visit.__name__, event_id=event_id)
+                telemetry.capture(error, visit=visit.__name__, event_id=event_id)
 
     await asyncio.gather(*(go_through() for _ in range(CONCURRENCY)))
     if left:

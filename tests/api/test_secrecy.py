@@ -63,10 +63,13 @@ class Reports:
         self._thread.join()
         self._server.server_close()
 
+    def events(self) -> list[Any]:
+        """What was reported."""
+        return [json.loads(line) for body in self.bodies for line in body.splitlines() if '"exception"' in line]
+
     def errors(self) -> list[tuple[str, str]]:
-        """Type and value of each error that was reported."""
-        events = [json.loads(line) for body in self.bodies for line in body.splitlines() if '"exception"' in line]
-        return [(error["type"], error["value"]) for event in events for error in event["exception"]["values"]]
+        """Type and value of each error in it."""
+        return [(error["type"], error["value"]) for event in self.events() for error in event["exception"]["values"]]
 
 
 @pytest.fixture
@@ -194,6 +197,10 @@ async def test_neither_logs_nor_reports_hold_anything_secret(
     assert ("/api/v1/queue/status?token=[redacted]" in logs[api]) == (kind is ChattyApi)
     assert secrets_in("\n".join(reports.bodies), tokens) == []
     assert {"ResponseError", "UnicodeDecodeError"} <= {type_ for type_, _ in reports.errors()}
+    # An operator finds the event and the answer.
+    tags = [found["tags"] for found in reports.events()]
+    assert any(tag.get("event_id") == event and "trace_id" in tag for tag in tags)
+    assert all("trace_id" in tag or tag.get("event_id") == event for tag in tags)
 
 
 def stop_and_read(process: Process) -> str:
