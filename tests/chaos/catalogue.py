@@ -21,5 +21,5 @@ SCENARIOS: Final = (
     Scenario("fail-over-bare", "SIGKILL of a cluster's master, no acks", 30, partial(masters_killed, acks=0)),
     Scenario("model", "any steps, damage and repair, against a model", 60, linked.model),
     Scenario("fuzz", "requests of any kind", 30, linked.fuzz),
-    Scenario("overload", "1.5 and 3 x the maximum, 20 x the connections", 30, linked.overload),
+    Scenario("overload", "1.5 and 3 x the maximum, 20 x the connections", 90, linked.overload),
 )
