@@ -14,7 +14,8 @@ PATIENCE: Final = 0.075
 """A request that waited longer (s) is not worth serving while others that came later can still be served in time."""
 
 BURST: Final = 0.1
-"""As long as this (s) a queue may be late before that holds: a crowd that comes at once is served whole, in order."""
+"""As long as this (s) a queue may be late before that holds: a crowd that comes at once is served in order,
+and whole if that takes no longer."""
 
 TICK: Final = 0.05
 """Every so often (s) some of those who are held are refused."""
@@ -59,8 +60,8 @@ class Gate:
     newest first would keep waits as short, but would turn every burst around and reward whoever asks again and again.
     What is more than can be served in time is not refused at once: a refusal costs nearly as much as a join, and who
     was refused asks again, so that soon nothing but refusals would be served. The excess is held, which costs nothing
-    but memory (20 KB a connection), and refused in a share of the time, oldest first. Their retry finds the same
-    place if they were served after all (Idempotency-Key), else a new one.
+    but memory (20 KB a connection), and refused in a share of the time, oldest first. That is the price: whoever was
+    refused was in no line, and gets a later place than some who came after them.
     """
 
     def __init__(self, limit: int) -> None:
