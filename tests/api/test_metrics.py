@@ -64,6 +64,7 @@ async def test_processes_on_one_port_are_added_up_and_never_go_back_not_even_whe
         assert victim in api.family()[:-1]
         os.kill(victim.pid, signal.SIGKILL)
         await eventually(lambda: _gone(victim))
+        await eventually(lambda: _answers(api))
         assert await watch.joins() == 100
         await crowd(api, [post(JOIN, {"event_id": event})] * 50)
         await watch.until(150)
@@ -72,6 +73,14 @@ async def test_processes_on_one_port_are_added_up_and_never_go_back_not_even_whe
 
 async def _pulses(redis: Redis, processes: int) -> bool:
     return bool(await redis.zcard(KEYS.pulse) == processes)
+
+
+async def _answers(api: Api) -> bool:
+    # A connection that the killed process had accepted, or was about to, is reset.
+    try:
+        return all([await scrape(api.port) for _ in range(5)])
+    except OSError:
+        return False
 
 
 async def _gone(process: psutil.Process) -> bool:
@@ -151,5 +160,6 @@ async def test_it_says_when_redis_is_away_and_what_is_shed(redis_server: RedisSe
             await eventually(lambda: away(1))
             own.resume()
             await eventually(lambda: away(0))
-            assert {answer.status_code for answer in await asked} == {503}
+            # Whose join Redis had got before it hung may have its answer now.
+            assert 503 in {answer.status_code for answer in await asked} <= {202, 503}
             assert (await scrape(api.port)).value("daegi_pending_requests") == 0
