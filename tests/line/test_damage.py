@@ -239,3 +239,28 @@ async def test_more_than_one_piece_is_repaired_in_order(closed: Room) -> None:
     await repair_event(closed.line, closed.event)
     assert await closed.waiting() == tickets
     assert await closed.redis.zcard(closed.keys.heartbeat) == 1203
+
+
+async def test_losses_whose_counts_agree_by_chance_cost_nobody_their_place(make_room: MakeRoom) -> None:
+    room = make_room(admit_rate=0.5, admit_burst=2)
+    tickets = await room.join(4)
+    await room.poll(*tickets)
+    assert (await room.called(), await room.waiting()) == (tickets[:2], tickets[2:])
+    # Two called people are in the log no more, and two of the line nowhere else: two entries, two members.
+    await room.redis.xdel(room.keys.stream, *(f"{ticket // 1000}-{ticket % 1000}" for ticket in tickets[:2]))
+    await room.redis.delete(room.keys.queue)
+    assert not (await room.standing()).damaged
+
+    # The door shuts for the rest of the batch, and the answer has the ingress ask for repair.
+    standing, entered = await room.line.enter(room.event, tickets[:2])
+    assert [one.code for one in entered] == [EnterCode.NOT_READY] * 2
+    assert standing.damaged
+    assert await room.called() == tickets[:2]
+
+    await room.repair()
+    assert (await room.standing()).damaged
+    assert [*await room.called(), *await room.waiting()] == tickets
+    assert await room.line.condemn(room.event)
+    await room.repair()
+    assert list(await room.logged()) == tickets
+    assert await room.admit(*tickets[:2]) == tickets[:2]

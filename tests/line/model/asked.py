@@ -102,9 +102,12 @@ class Asked(Event):
             return EnterCode.PAUSED, self.position(ticket), 0, 0
         if self.closed or self.tokens < 1 or ticket not in self.called:
             return EnterCode.NOT_READY, self.position(ticket), 0, 0
-        who = self.depart(ticket, log_lost=self.log_lost)
+        who = self.log.get(ticket)
         if who is None:
-            return EnterCode.GONE, 0, 0, 0
+            # Two losses whose counts agree: from here on they don't count as agreeing.
+            self.closed = self.state.recount = True
+            return EnterCode.NOT_READY, 0, 0, 0
+        self.depart(ticket, log_lost=self.log_lost)
         self.tokens -= 1
         self.keep_tokens()
         self.admitted[ticket] = self.now
