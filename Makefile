@@ -22,7 +22,7 @@ setup: $(READY) ## Make .venv ready (every other target does it when needed)
 
 # Everything is run as `python -m`: a script's first line holds the path of the checkout, which may be moved.
 run: $(READY) ## Run a Redis of its own, the api and a worker; Ctrl-C stops them all
-	@$(BIN)/python -m shared.embedded $(BIN)/python -m honcho start
+	@$(BIN)/python -m shared.dev $(BIN)/python -m honcho start
 
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)

@@ -15,6 +15,7 @@ from granian.log import LogLevels
 
 from shared import telemetry
 from shared.settings import Settings, SettingsError, load_settings
+from shared.telemetry import error_reports, logs
 
 _STOP_SECONDS = 10
 _BACKLOG = 4096
@@ -29,7 +30,7 @@ def main() -> int:
         prog="python -m api",
         description="Daegi's ingress: joins, polls, enters and leaves over HTTP.",
         epilog="It takes its settings from the environment: DAEGI_REDIS_URL, DAEGI_HOST, DAEGI_PORT, "
-        "DAEGI_PROCESSES and the others of shared/settings.py.",
+        "DAEGI_PROCESSES and the others of python -m shared.settings.",
     ).parse_args()
     try:
         settings = load_settings()
@@ -40,7 +41,7 @@ def main() -> int:
         print(problem, file=sys.stderr)
         return 1
     telemetry.configure(settings)
-    telemetry.watch_for_crashes()
+    error_reports.watch_for_crashes()
     if settings.processes == 1 or settings.metrics_dir:
         _serve(settings)
         return 0
@@ -69,7 +70,7 @@ def _serve(settings: Settings) -> None:
         workers_kill_timeout=math.ceil(settings.drain_seconds) + _STOP_SECONDS,
         respawn_failed_workers=True,
         # It sets them in its processes before any code of ours runs there.
-        log_dictconfig=telemetry.log_config(settings),
+        log_dictconfig=logs.log_config(settings),
         log_level=LogLevels(settings.log_level),
     ).serve()
 

@@ -13,24 +13,37 @@ from time import perf_counter
 
 import structlog
 
-from api.admin import Admin
-from api.clock import RedisClock
-from api.gate import Gate
-from api.heartbeats import Errands
-from api.http import Header, HttpError, Receive, Request, Response, Scope, Send, SlowBodies, UnexpectedError, refusal
-from api.measures import OTHER, Traffic, measure_ingress
-from api.operations import Operations
-from api.position_cache import PositionCache
-from api.pulse import Pulse
-from api.queue import Queue, Services
+from api.admin.events import Admin
+from api.http.core import (
+    Header,
+    HttpError,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    SlowBodies,
+    UnexpectedError,
+    refusal,
+)
+from api.ops.metrics import OTHER, Traffic, measure_ingress
+from api.ops.probes import Operations
+from api.queue.handlers import Queue, Services
+from api.serving.clock import RedisClock
+from api.serving.load_shedding import Gate
+from api.serving.position_cache import PositionCache
+from api.serving.pulse import Pulse
+from api.serving.worker_outbox import Errands
 from shared import telemetry
 from shared.errors import DaegiError
 from shared.jobs import Jobs
-from shared.line import Line
-from shared.metrics import Metrics, measure_redis
-from shared.redis_client import connect
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings, load_settings
-from shared.tickets import Signer
+from shared.telemetry import error_reports
+from shared.telemetry.metrics import Metrics
+from shared.telemetry.redis_metrics import measure_redis
+from shared.tokens.signer import Signer
 
 Handler = Callable[[Request], Awaitable[Response]]
 _log = structlog.get_logger(__name__)
@@ -204,7 +217,7 @@ def _failure(request: Request, error: Exception) -> Response:
         told, error.told = error.told, True
     _log.error("a request failed", path=request.scope["path"], exc_info=None if told else error, **about)
     if not told:
-        telemetry.capture(error, **about)
+        error_reports.capture(error, **about)
     return HttpError(500, "INTERNAL_ERROR", "something went wrong here").response(trace_id)
 
 

@@ -8,9 +8,9 @@ from hashlib import sha256
 from urllib.parse import unquote, urlsplit
 
 from shared.jobs import queue_name
-from shared.keys import Keys
-from shared.redis_url import RedisUrl
+from shared.line.keys import Keys
 from shared.settings import Settings, SettingsError, load_settings
+from shared.settings.redis_url import RedisUrl
 
 LINE = (
     *("client|setname", "select", "info", "evalsha", "script|load", "wait"),

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Self
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 
 EVERY = 0.2
 """Seconds between two questions."""

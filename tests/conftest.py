@@ -8,11 +8,11 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer, locate
-from shared.line import Line
-from shared.redis_client import connect
+from shared.dev.redis_server import RedisServer, locate
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 from tests.processes import ADMIN_KEY, SECRET, Api
 
 # How long an example takes says nothing on a shared machine.

@@ -8,7 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import Self
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 
 EVERY = 0.02
 """Seconds between two looks at the file."""

@@ -9,7 +9,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 
 GROWING = ("counter", "histogram")
 

@@ -20,8 +20,9 @@ from typing import Any, Self
 
 import psutil
 
-from shared.embedded import LOCALHOST, PORTS, find_redis_server, is_free
-from shared.scripts import Script, load_script
+from shared.dev.redis_server import LOCALHOST, PORTS, find_redis_server, is_free
+from shared.line.scripts import load_script
+from shared.redis.script import Script
 
 ROOT = Path(__file__).parents[1]
 SECRET = "a secret that only tests sign with, long enough"
@@ -41,7 +42,8 @@ def redis_major() -> int:
 
 def script_in_force(name: str) -> Script:
     """A script as that server is given it: Redis 7 knows flags, and one with flags has another SHA-1."""
-    return load_script(name, flagged=redis_major() >= 7)
+    script = load_script(name)
+    return script.flagged if redis_major() >= 7 else script
 
 
 async def eventually(happened: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shared.embedded import LOCALHOST, RedisServer, RedisServerError, find_redis_server
+from shared.dev.redis_server import LOCALHOST, RedisServer, RedisServerError, find_redis_server
 
 ROOT = Path(__file__).parent.parent
 PRELUDE = """
@@ -172,7 +172,7 @@ class TestServer:
     @pytest.mark.parametrize("paused", [False, True])
     def test_is_gone_when_its_owner_is_killed(self, paused: bool) -> None:
         code = PRELUDE + (
-            "from shared.embedded import RedisServer\n"
+            "from shared.dev.redis_server import RedisServer\n"
             "server = RedisServer().start()\n"
             f"{paused} and server.pause()\n"
             "say(server.pid, server.directory)\n"
@@ -225,9 +225,9 @@ def launch(api_port: int) -> Iterator[Launch]:
             inherited = {name: value for name, value in os.environ.items() if not name.startswith("DAEGI_")}
             if arguments is None:
                 arguments = [sys.executable, "-c", PRELUDE + child]
-            how = ["-m", "shared.embedded"]
+            how = ["-m", "shared.dev"]
             if setup:
-                how = ["-c", f"import sys, shared.launcher as l; {setup}; sys.exit(l.main(sys.argv[1:]))"]
+                how = ["-c", f"import sys, shared.dev.launcher as l; {setup}; sys.exit(l.main(sys.argv[1:]))"]
             process = subprocess.Popen(
                 [sys.executable, *how, *arguments],
                 stdout=subprocess.PIPE,

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
 from tests.api.calls import client, configure, crowd, enter, join, leave, post, redeem, status, try_join, try_status
 from tests.processes import ROOT, Api, Process, Relay, Worker, eventually
 
@@ -187,7 +187,7 @@ async def test_in_a_terminal_lines_are_text_but_not_in_production(
 async def test_beside_a_process_manager_in_a_terminal_lines_are_text_too() -> None:
     prints = [sys.executable, "-c", "import os; print('format is', os.environ.get('DAEGI_LOG_FORMAT'))"]
     plain = {name: value for name, value in os.environ.items() if not name.startswith("DAEGI_")}
-    launcher = [sys.executable, "-m", "shared.embedded", *prints]
+    launcher = [sys.executable, "-m", "shared.dev", *prints]
     for given, expected in (({}, "text"), ({"DAEGI_LOG_FORMAT": "json"}, "json")):
         environment = plain | {"DAEGI_REDIS_URL": "redis://127.0.0.1:1/0"} | given
         lines = await asyncio.to_thread(on_a_terminal, launcher, environment, "never")
@@ -198,12 +198,13 @@ CRASH = """
 import threading
 from shared import telemetry
 from shared.settings import load_settings
+from shared.telemetry import error_reports
 
 def crash():
     raise RuntimeError("with w~concert~1795489214696517~gtIKMKKu7PK6Iy7H-dybGw")
 
 telemetry.configure(load_settings())
-telemetry.watch_for_crashes()
+error_reports.watch_for_crashes()
 thread = threading.Thread(target=crash)
 thread.start()
 thread.join()

@@ -1,15 +1,13 @@
 """Rules, dashboard and run book speak of metrics that there are, and of each other; `make observe` runs them."""
 
 import asyncio
-import fnmatch
 import re
-import tomllib
 from typing import Any
 
 import pytest
 import yaml
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import client, join, status
 from tests.exposition import GROWING, Exposition, scrape
 from tests.observe.catalogue import QUERIES, SHIPPED, alerts, panels, rules
@@ -131,13 +129,3 @@ def test_panels_have_a_place_each_and_take_the_chosen_datasource() -> None:
         for part in (panel, *panel["targets"]):
             assert part["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
-
-
-def test_what_operators_need_is_shipped_with_the_package() -> None:
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    files = [path for path in SHIPPED.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"alerts.yml", "dashboard.json", "prometheus.yml"}
-    for path in files:
-        package = ".".join(path.parent.relative_to(ROOT).parts)
-        assert package in setuptools["packages"]
-        assert any(fnmatch.fnmatch(path.name, pattern) for pattern in setuptools["package-data"][package]), path

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.redis_url import RedisUrl
 from shared.settings import Settings
+from shared.settings.redis_url import RedisUrl
 
 ROOT = Path(__file__).parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import LOCALHOST, PORTS, is_free
+from shared.dev.redis_server import LOCALHOST, PORTS, is_free
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -26,7 +26,7 @@ def port() -> Iterator[int]:
     if server := os.environ.get("DAEGI_REDIS_SERVER"):
         environment["DAEGI_REDIS_SERVER"] = server
     stack = subprocess.Popen(
-        [sys.executable, "-m", "shared.embedded", sys.executable, "-m", "honcho", "start"],
+        [sys.executable, "-m", "shared.dev", sys.executable, "-m", "honcho", "start"],
         cwd=ROOT,
         env=environment | {"DAEGI_PORT": str(port)},
         stdout=subprocess.DEVNULL,

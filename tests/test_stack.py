@@ -18,6 +18,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from tests.support.shipped import shipped_files
+
 ROOT = Path(__file__).parent.parent
 TOP_LEVEL = {
     "api", "shared", "tests", "workers", "Dockerfile", "LICENSE", "Makefile", "Procfile", "README.md",
@@ -178,8 +180,7 @@ class TestDockerfile:
         }  # fmt: skip
         assert copied == kept
         assert all((ROOT / name).exists() for name in copied)
-        packages = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["packages"]
-        assert {name.split(".")[0] for name in packages} <= copied
+        assert {name.split("/")[0] for name in shipped_files()} <= copied
 
     def test_starts_with_strong_secrets_only(self, stages: list[list[tuple[str, str]]]) -> None:
         assert "DAEGI_ENVIRONMENT=production" in dict(stages[-1])["ENV"].split()
@@ -232,11 +233,12 @@ class TestTree:
             assert name is not None
             assert re.sub(r"[-_.]+", "-", name[0]).lower() in normal, requirement
 
-    def test_every_package_is_shipped(self) -> None:
-        listed = set(tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["packages"])
-        found = {
-            ".".join(path.parent.relative_to(ROOT).parts)
+    def test_everything_but_what_is_for_a_laptop_is_shipped(self) -> None:
+        ours = {
+            path.relative_to(ROOT).as_posix()
             for top in ("api", "shared", "workers")
-            for path in (ROOT / top).rglob("*.py")
+            for path in (ROOT / top).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
         }
-        assert found <= listed
+        assert any(name.endswith(".lua") for name in ours)
+        assert shipped_files() == {name for name in ours if not name.startswith("shared/dev/")}

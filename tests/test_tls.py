@@ -9,8 +9,8 @@ import pytest
 import trustme
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
 from tests.api.calls import join, refused, running, status, try_join
 from tests.processes import Api, Relay, Worker, eventually
 

@@ -8,6 +8,7 @@ import uvloop
 
 from shared import telemetry
 from shared.settings import Settings, SettingsError, load_settings
+from shared.telemetry import error_reports
 from workers.main import serve
 
 
@@ -17,7 +18,7 @@ def main() -> int:
         prog="python -m workers",
         description="A Daegi worker: positions, heartbeats, repair and expiry.",
         epilog="It takes its settings from the environment: DAEGI_REDIS_URL, DAEGI_JOBS_REDIS_URL and the others of "
-        "shared/settings.py, the same as the api's.",
+        "python -m shared.settings, the same as the api's.",
     ).parse_args()
     try:
         settings: Settings = load_settings()
@@ -25,7 +26,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     telemetry.configure(settings)
-    telemetry.watch_for_crashes()
+    error_reports.watch_for_crashes()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings))
     return 0

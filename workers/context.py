@@ -7,12 +7,12 @@ from typing import Any
 
 import structlog
 
-from shared import telemetry
 from shared.errors import DaegiError, UnavailableError, UnknownVersionError, explain
 from shared.jobs import Jobs, Work
-from shared.line import Line
+from shared.line.line import Line
 from shared.settings import Settings
-from workers.measures import Measures
+from shared.telemetry import error_reports
+from workers.metrics import Measures
 
 _log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ async def for_each(line: Line, event_ids: Iterable[str], visit: Callable[[str], 
                 _log.error("an event was passed over", visit=visit.__name__, event_id=event_id, error=str(error))
             except Exception as error:  # noqa: BLE001 - one event's fault must not end the others
                 _log.exception("an event was passed over", visit=visit.__name__, event_id=event_id)
-                telemetry.capture(error, visit=visit.__name__, event_id=event_id)
+                error_reports.capture(error, visit=visit.__name__, event_id=event_id)
 
     await asyncio.gather(*(go_through() for _ in range(CONCURRENCY)))
     if left:

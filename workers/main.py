@@ -14,17 +14,17 @@ from arq import Worker, cron, func
 from arq.connections import RedisSettings
 
 from shared.jobs import QUEUE_ERRORS, Jobs, deserialize, open_queue, queue_name, serialize
-from shared.line import Line
-from shared.metrics import measure_redis
-from shared.redis_client import connect
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings, load_settings
+from shared.telemetry.redis_metrics import measure_redis
 from workers.context import Context, Tools
-from workers.heartbeats import refresh_heartbeats
-from workers.measures import Measures
-from workers.positions import compute_positions
-from workers.reaper import reap_expired
-from workers.repair import repair_index
-from workers.sweep import sweep
+from workers.jobs.expiry import reap_expired
+from workers.jobs.heartbeats import refresh_heartbeats
+from workers.jobs.positions import compute_positions
+from workers.jobs.repair import repair_index
+from workers.jobs.sweep import sweep
+from workers.metrics import Measures
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine

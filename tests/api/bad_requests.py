@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 from tests.api.calls import post
 from tests.processes import SECRET
 

@@ -11,10 +11,10 @@ import httpx
 import msgspec
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST
-from shared.keys import Keys
-from shared.line import Join, Line
-from shared.node import MAX_CONNECTIONS
+from shared.dev.redis_server import LOCALHOST
+from shared.line.keys import Keys
+from shared.line.line import Join, Line
+from shared.redis.node import MAX_CONNECTIONS
 from tests.processes import ADMIN_KEY, Api, Relay, eventually
 
 OPERATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}

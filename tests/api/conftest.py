@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.line import Line
-from shared.redis_client import connect
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 
 

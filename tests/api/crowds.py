@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 from redis.asyncio import Redis
 
-from shared.line import Line
-from shared.tickets import Signer
+from shared.line.line import Line
+from shared.tokens.signer import Signer
 from tests.api.calls import status
 from tests.processes import SECRET, eventually
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from api.batching import Batcher
-from api.gate import Gate
-from shared.metrics import Buckets
+from api.serving.batcher import Batcher
+from api.serving.load_shedding import Gate
+from shared.telemetry.metrics import Buckets
 
 Answers = Callable[[Any], None]
 

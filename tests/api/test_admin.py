@@ -7,9 +7,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
-from shared.line import Line
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
 from tests.api.calls import (
     OPERATOR,
     configure,

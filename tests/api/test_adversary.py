@@ -8,14 +8,14 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
-from shared.line import Line
-from shared.tickets import Signer
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
+from shared.tokens.signer import Signer
 from tests.api.bad_requests import ENTER, JOIN, STATUS
 from tests.api.calls import crowd, enter, join, leave, post, redeem, refused, running, status, try_join
 from tests.processes import Api
-from workers.repair import repair_event
+from workers.jobs.repair import repair_event
 
 pytestmark = pytest.mark.usefixtures("redis")
 

@@ -4,9 +4,9 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.line import Line
-from shared.redis_client import connect
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.api.calls import age_index, configure, fill, running, status, try_status
 from tests.api.crowds import Crowd, from_memory, now_ms, publishing

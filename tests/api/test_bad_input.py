@@ -7,7 +7,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import BAD, JOIN, Bad
 from tests.api.calls import Monitor, client, join, post, read_answer, refused, try_join
 from tests.processes import Api, eventually

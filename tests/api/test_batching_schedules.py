@@ -8,7 +8,7 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.gate import PATIENCE
+from api.serving.load_shedding import PATIENCE
 from shared.errors import OverloadedError, UnavailableError
 from tests.api.desk import Answers, Desk
 
@@ -155,5 +155,5 @@ def test_nobody_is_lost_mixed_up_or_counted_twice(
         assert desk.gate.waiting == 0
         assert not any(desk.in_flight.values())
 
-    with mock.patch.multiple("api.gate", PATIENCE=patience, BURST=patience, TICK=0):
+    with mock.patch.multiple("api.serving.load_shedding", PATIENCE=patience, BURST=patience, TICK=0):
         asyncio.run(run())

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.bad_requests import ENTER, JOIN, LEAVE, REDEEM, STATUS
 from tests.api.calls import refused, running
 from tests.processes import Api

@@ -6,10 +6,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
-from shared.line import Line
-from shared.tickets import Signer
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
+from shared.tokens.signer import Signer
 from tests.api.calls import configure, fill, join, leave, refused, status, try_enter
 from tests.processes import Worker, eventually
 

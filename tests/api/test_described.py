@@ -9,9 +9,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
-from shared.tickets import Signer
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
+from shared.tokens.signer import Signer
 from tests.api.bad_requests import JOIN, STRANGER, TICKET
 from tests.api.calls import (
     OPERATOR,

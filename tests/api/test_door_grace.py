@@ -5,8 +5,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
 from tests.api.calls import join, running, status, try_status
 from tests.processes import Api, Relay, eventually
 

@@ -10,9 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 import api.app
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
-from shared.line import Line
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
 from tests.api.calls import client, configure, fill, join, refused, running, status, try_join, try_status
 from tests.api.crowds import Crowd, from_memory, now_ms, publishing
 from tests.processes import Api, Worker, eventually, free_port

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 from tests.api.calls import (
     configure,
     enter,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from api.clock import RedisClock
-from api.heartbeats import Errands
+from api.serving.clock import RedisClock
+from api.serving.worker_outbox import Errands
 from shared.jobs import Jobs
 from shared.settings import Settings
 from tests.conftest import MakeLine
@@ -12,7 +12,7 @@ from tests.conftest import MakeLine
 async def test_whom_it_cannot_hold_any_more_is_polled_exactly_unless_redis_is_away(
     make_line: MakeLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.heartbeats.MAX_HEARTBEATS", 2)
+    monkeypatch.setattr("api.serving.worker_outbox.MAX_HEARTBEATS", 2)
     line = make_line()
     errands = Errands(line, Jobs(Settings()), RedisClock())
     monkeypatch.setattr(line, "is_away", lambda event_id: False)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import api.gate
-from api.gate import BURST, PATIENCE, Gate, Patience
+import api.serving.load_shedding
+from api.serving.load_shedding import BURST, PATIENCE, Gate, Patience
 from shared.errors import OverloadedError
 from tests.api.desk import Desk
 
@@ -21,8 +21,8 @@ LATE = NOW - PATIENCE - 0.01
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever does not fit into the next batch has waited too long."""
-    monkeypatch.setattr(api.gate, "PATIENCE", 0)
-    monkeypatch.setattr(api.gate, "BURST", 0)
+    monkeypatch.setattr(api.serving.load_shedding, "PATIENCE", 0)
+    monkeypatch.setattr(api.serving.load_shedding, "BURST", 0)
 
 
 def held(gate: Gate, people: int) -> Futures:
@@ -198,8 +198,8 @@ async def test_a_flood_of_one_event_sheds_nobody_of_another() -> None:
 async def test_while_a_lane_is_late_no_second_batch_waits_behind_the_first(
     monkeypatch: pytest.MonkeyPatch, patience: float, batches: int
 ) -> None:
-    monkeypatch.setattr(api.gate, "PATIENCE", patience)
-    monkeypatch.setattr(api.gate, "BURST", 1000)
+    monkeypatch.setattr(api.serving.load_shedding, "PATIENCE", patience)
+    monkeypatch.setattr(api.serving.load_shedding, "BURST", 1000)
     desk = Desk(max_batch=2, max_in_flight=2)
     callers = desk.callers("a", *range(8))
     await asyncio.sleep(0.001)

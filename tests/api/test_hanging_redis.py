@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import crowd, join, post, refused, retry_after, running, try_join
 from tests.processes import Api, eventually
 

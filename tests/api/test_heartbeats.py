@@ -5,9 +5,9 @@ from contextlib import AsyncExitStack
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
-from shared.line import Line
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
 from tests.api.calls import configure, fill, running, try_status
 from tests.api.crowds import Crowd, from_memory, now_ms, publishing
 from tests.processes import Api, Worker, eventually, free_port

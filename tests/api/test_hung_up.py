@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.calls import refused, retry_after, running, try_join
 from tests.processes import Api, Worker, eventually
 

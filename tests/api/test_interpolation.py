@@ -7,9 +7,9 @@ from math import ceil
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.position_cache import interpolate
-from shared.line import MILESTONES, Line
-from shared.replies import Index, Standing
+from api.serving.position_cache import interpolate
+from shared.line.line import MILESTONES, Line
+from shared.line.replies import Index, Standing
 from tests.api.calls import fill
 
 STANDING = Standing(1_800_000_000_000, False, False, False, 0.0, 1.0, 1.0, 1.0, 1000)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from api.http import HttpError
-from api.join_limit import MAX_ADDRESSES, JoinLimit, network
-from shared.embedded import LOCALHOST, RedisServer
+from api.http.core import HttpError
+from api.queue.join_limit import MAX_ADDRESSES, JoinLimit, network
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import JOIN
 from tests.api.calls import Monitor, client, post, read_answer, refused, retry_after, running, status
 from tests.processes import Api

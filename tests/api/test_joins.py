@@ -6,8 +6,8 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.keys import Keys
-from shared.tickets import Signer
+from shared.line.keys import Keys
+from shared.tokens.signer import Signer
 from tests.api.calls import crowd, enter, join, leave, post, redeem, refused, status, try_enter, try_join
 from tests.processes import Api
 

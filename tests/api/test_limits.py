@@ -4,7 +4,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.bad_requests import JOIN
 from tests.api.calls import (
     crowd,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 from tests.processes import SECRET, free_port
 
 ROOT = Path(__file__).parents[2]

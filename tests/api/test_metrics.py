@@ -7,9 +7,9 @@ import signal
 import psutil
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
-from shared.tickets import Signer
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
+from shared.tokens.signer import Signer
 from tests.api.bad_requests import JOIN, STATUS
 from tests.api.calls import crowd, enter, join, leave, post, redeem, running, status, try_enter, try_redeem, try_status
 from tests.exposition import scrape

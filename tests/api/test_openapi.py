@@ -13,11 +13,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.app import routes
-from api.catalogue import MEANINGS
-from api.docs import page
-from api.http import refusal
-from api.openapi import document
-from api.schemas import ErrorCode
+from api.contract.openapi import document
+from api.contract.reference_page import page
+from api.contract.routes import MEANINGS
+from api.contract.schemas import ErrorCode
+from api.http.core import refusal
 from shared.errors import DaegiError
 from tests.api.bad_requests import BAD
 from tests.api.described import Description
@@ -55,7 +55,7 @@ async def test_every_route_is_described_and_nothing_else(http: httpx.AsyncClient
 
 def raised() -> Iterator[tuple[int, str]]:
     """Status and code of each refusal that is spelled in the code of the api; `?` for a code handed on."""
-    for file in sorted((ROOT / "api").glob("*.py")):
+    for file in sorted((ROOT / "api").rglob("*.py")):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "HttpError":
                 status, code = call.args[:2]

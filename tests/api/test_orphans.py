@@ -5,7 +5,7 @@ import signal
 
 import psutil
 
-from shared.embedded import RedisServer, is_free
+from shared.dev.redis_server import RedisServer, is_free
 from tests.processes import Api, eventually
 
 

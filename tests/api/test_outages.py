@@ -9,12 +9,12 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
-from shared.line import Line
-from shared.redis_client import connect
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 from tests.api.calls import (
     Monitor,
     age_index,

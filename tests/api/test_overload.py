@@ -9,10 +9,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
-from shared.line import Line
-from shared.tickets import Signer
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
+from shared.tokens.signer import Signer
 from tests.api.bad_requests import JOIN, STATUS
 from tests.api.calls import (
     client,

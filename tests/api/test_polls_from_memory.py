@@ -7,9 +7,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.line import INDEX_FRESH_MS, MILESTONES, Line
-from shared.tickets import Signer
+from shared.dev.redis_server import RedisServer
+from shared.line.line import INDEX_FRESH_MS, MILESTONES, Line
+from shared.tokens.signer import Signer
 from tests.api.calls import Monitor, age_index, configure, fill, leave, refused, status, try_status
 from tests.api.crowds import Crowd, exactly, from_memory, now_ms, publishing
 from tests.processes import eventually

@@ -12,7 +12,7 @@ from asgi_lifespan import LifespanManager
 from redis.asyncio import Redis
 
 from api.app import create_app
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.calls import (
     Monitor,
     join,

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
-from shared.line import Line
-from shared.redis_client import connect
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.api.calls import OPERATOR, Monitor, configure, join, running, status
 from tests.api.crowds import now_ms

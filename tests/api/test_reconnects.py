@@ -7,12 +7,12 @@ from bisect import bisect_left
 from contextlib import AsyncExitStack
 from typing import Any
 
-from api.clock import RedisClock
-from api.pulse import Pulse
-from shared import replies
-from shared.embedded import RedisServer
-from shared.line import Line
-from shared.redis_client import connect
+from api.serving.clock import RedisClock
+from api.serving.pulse import Pulse
+from shared.dev.redis_server import RedisServer
+from shared.line import replies
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.api.calls import join, refused, running, try_join
 from tests.processes import Api, Relay, eventually

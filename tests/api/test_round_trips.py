@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
 from tests.api.bad_requests import JOIN, STATUS
 from tests.api.calls import crowd, join, open_all_connections, post, refused, running, status, try_join
 from tests.processes import Api, Relay, eventually

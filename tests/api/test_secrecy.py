@@ -14,8 +14,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.acl import set_user
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
 from shared.settings import Settings
 from tests.api.bad_requests import JOIN, STRANGER, TICKET
 from tests.api.calls import client, enter, join, leave, status, try_enter, try_join, try_redeem

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
-from shared.tickets import Signer
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
+from shared.tokens.signer import Signer
 from tests.api.bad_requests import ENTER, JOIN, STATUS
 from tests.api.calls import (
     crowd,

@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import JOIN
 from tests.api.calls import client, crowd, join, post, running
 from tests.processes import Api

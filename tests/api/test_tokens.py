@@ -4,9 +4,9 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
-from shared.tickets import Signer
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
+from shared.tokens.signer import Signer
 from tests.api.calls import enter, join, leave, refused, running, status, try_enter, try_join, try_redeem, try_status
 from tests.processes import SECRET, Api
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
-from shared.keys import Keys
+from shared.line.keys import Keys
 from tests.api.calls import OPERATOR
 from tests.chaos.client import Answer, Client, NoAnswerError
 from tests.chaos.ledger import DOUBLE, LOST, ORDER, WRONG, Ledger, Place

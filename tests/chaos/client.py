@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 
 TIMEOUT = 10.0
 """Seconds after which people give an answer up."""

@@ -19,7 +19,7 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.odd_input import requests, torn
 from tests.processes import Api
 

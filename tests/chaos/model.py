@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.line.model.run import run_machine
 
 _CHUNK = 200

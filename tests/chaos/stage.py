@@ -11,7 +11,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.balancer import Balancer
 from tests.chaos.audit import Audit
 from tests.chaos.client import Client

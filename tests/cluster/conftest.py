@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from shared.embedded import RedisServer
-from shared.keys import EventKeys, Keys
-from shared.line import Line
-from shared.redis_client import connect
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import EventKeys, Keys
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.cluster.nodes import Node
 from tests.cluster.servers import Cluster

@@ -5,7 +5,7 @@ import time
 
 from redis.asyncio import RedisCluster
 
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.chaos.stage import Stage, in_thread
 from tests.cluster.conftest import spread
 from tests.cluster.servers import Cluster

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple, Self
 
 from redis import Redis
 
-from shared.embedded import LOCALHOST, RedisServer, RedisServerError, is_free
+from shared.dev.redis_server import LOCALHOST, RedisServer, RedisServerError, is_free
 
 BUS = 10_000
 """The nodes talk to each other on the port this far above their own."""
 
 PORTS = range(22_000, 22_700)
-"""Their buses are above what shared.embedded gives away and below the system's range for outgoing connections: nobody
+"""Their buses are above what shared.dev gives away and below the system's range for outgoing connections: nobody
 takes the bus of a node that a test has killed."""
 
 

@@ -14,7 +14,7 @@ from typing import Self
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 from tests.cluster.nodes import Node
 
 SLOTS = 16_384

@@ -6,7 +6,7 @@ import random
 
 import httpx
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import enter, join, redeem, refused, retry_after, running, status, try_enter, try_join
 from tests.chaos.outcome import Outcome
 from tests.chaos.stage import Stage

@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared.acl import CLUSTER, set_user
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.settings import Settings
 from tests.api.calls import running, try_join
 from tests.cluster.conftest import spread

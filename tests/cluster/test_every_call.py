@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from shared.line import Join, Line
-from shared.redis_client import connect
+from shared.line.line import Join, Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.cluster.conftest import Seen, spread
 from tests.cluster.servers import Cluster

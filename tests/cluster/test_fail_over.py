@@ -7,9 +7,9 @@ from functools import partial
 import httpx
 import pytest
 
-from shared.embedded import RedisServer
-from shared.line import Line
-from shared.tickets import Signer
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Line
+from shared.tokens.signer import Signer
 from tests.api.calls import Monitor, fill, running, status, try_join, try_status
 from tests.cluster.conftest import CLOSED, KEYS, Seen, dispensable, spread
 from tests.cluster.nodes import Node

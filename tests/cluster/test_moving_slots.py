@@ -12,9 +12,9 @@ import httpx
 import pytest
 from redis.crc import key_slot
 
-from shared.embedded import RedisServer
-from shared.line import Line
-from shared.tickets import Signer
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Line
+from shared.tokens.signer import Signer
 from tests.api.calls import client, fill, join, retry_after, status, try_join, try_status
 from tests.cluster.conftest import CLOSED, KEYS, LIFE, Seen, spread
 from tests.cluster.regulars import Regular, asking

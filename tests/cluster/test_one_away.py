@@ -2,8 +2,8 @@
 
 from itertools import islice
 
-from shared.embedded import RedisServer
-from shared.line import Join, Line
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Join, Line
 from tests.cluster.conftest import LIFE, Seen, dispensable, names_on
 from tests.cluster.servers import Cluster
 from tests.processes import Worker, eventually

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.embedded import LOCALHOST, RedisServer, find_redis_server
+from shared.dev.redis_server import LOCALHOST, RedisServer, find_redis_server
 from tests.processes import Api, eventually, free_port
 
 CONFIG = """

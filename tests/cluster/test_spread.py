@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
-from shared.line import Join, Line
+from shared.line.line import Join, Line
 from shared.settings import Settings
 from tests.api.calls import client, configure, enter, join, leave, redeem, refused, running, status, try_redeem
 from tests.cluster.conftest import CLOSED, LIFE, Seen, spread

@@ -1,6 +1,6 @@
 """A URL of the wrong kind: people are told to come back, and the log says what is wrong."""
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import refused, running, try_join
 from tests.cluster.conftest import dispensable, spread
 from tests.cluster.servers import Cluster

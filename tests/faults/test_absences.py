@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import client, join, running, status, try_status
 from tests.faults.conftest import CLOSED, KEYS, Client, logged, members, swept, ticket_of
 from tests.processes import Api, Worker, eventually

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import enter, join, redeem, running, status, try_enter, try_join
 from tests.faults.conftest import (
     CLOSED,

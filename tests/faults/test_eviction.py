@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.processes import Api, Process, Worker, eventually
 
 WARNING = "Redis drops people from the line"

@@ -4,7 +4,7 @@ import asyncio
 
 import httpx
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import join, running, try_join
 from tests.faults.conftest import CLOSED, KEYS, Client, logged, members, places, ticket_of
 from tests.processes import Api, Relay, eventually, script_in_force

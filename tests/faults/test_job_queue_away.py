@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import configure, enter, join, leave, redeem, running, status
 from tests.faults.conftest import KEYS, Client, logged, members, swept, ticket_of
 from tests.processes import Api, Worker, eventually

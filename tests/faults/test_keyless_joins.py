@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import refused, retry_after, running, try_join
 from tests.faults.conftest import Client, logged, ticket_of
 from tests.processes import Api, Relay, eventually

@@ -2,11 +2,11 @@
 
 import asyncio
 
-from shared.embedded import RedisServer
-from shared.line import Join, Line
-from shared.redis_client import connect
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Join, Line
+from shared.redis.connect import connect
 from shared.settings import Settings
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 from tests.api.calls import join, leave, refused, retry_after, running, status, try_join
 from tests.faults.conftest import CLOSED, KEYS, LIFE, Client, logged, members, places, swept, ticket_of
 from tests.processes import SECRET, Api, Worker, eventually

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import enter, join, leave, redeem, refused, retry_after, running, status, try_join, try_status
 from tests.faults.conftest import CLOSED, Client, logged, members, swept, ticket_of
 from tests.processes import Api, Worker, eventually, redis_major

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import configure, join, redeem, running, status, try_enter
 from tests.faults.conftest import KEYS, Client, logged, silence, ticket_of
 from tests.processes import Api, eventually

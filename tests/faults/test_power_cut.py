@@ -3,7 +3,7 @@ what was promised after the last write to disk. The rest is untouched, and whoev
 
 import os
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import enter, join, leave, redeem, refused, running, status, try_status
 from tests.disk import append_only_file
 from tests.faults.conftest import KEYS, Client, logged, members, ticket_of

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import enter, join, redeem, refused, running, status, try_enter, try_join, try_redeem, try_status
 from tests.faults.conftest import CLOSED, KEYS, LIFE, Client, logged, members, places, swept, ticket_of
 from tests.processes import Api, Process, Worker, eventually

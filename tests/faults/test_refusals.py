@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.line import Line
-from shared.redis_client import connect
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.api.calls import (
     configure,

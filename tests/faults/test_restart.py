@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import join, refused, retry_after, running, status, try_join, try_status
 from tests.faults.conftest import CLOSED, KEYS, Client, logged, members, places, swept, ticket_of
 from tests.processes import Api, Worker, eventually

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import join, leave, running
 from tests.faults.conftest import CLOSED, KEYS, LIFE, Client, logged, members, ticket_of, zadd_of_heartbeats
 from tests.processes import Api, Relay, Worker, eventually

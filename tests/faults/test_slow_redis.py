@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import (
     enter,
     join,

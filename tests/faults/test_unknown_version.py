@@ -3,7 +3,7 @@ say why; other events go on, and so does this one once the version is known agai
 
 from typing import Any
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.api.calls import (
     enter,
     join,

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
-from shared.line import Join, Line
-from shared.replies import EnterCode, Entered, JoinCode, Joined, Polled, Reaped, Standing
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.line import Join, Line
+from shared.line.replies import EnterCode, Entered, JoinCode, Joined, Polled, Reaped, Standing
 from tests.cluster.nodes import Node
 from tests.cluster.servers import Cluster
 from tests.conftest import Clock, MakeLine
-from workers.repair import repair_event
+from workers.jobs.repair import repair_event
 
 LIFE = 300.0
 """The default heartbeat life, in seconds."""

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from shared.line import CHUNK, Join
+from shared.line.line import CHUNK, Join
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 KEY = b"k" * 24

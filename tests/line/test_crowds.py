@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.replies import EnterCode, PollCode
+from shared.line.replies import EnterCode, PollCode
 from tests.line.conftest import BATCH, MakeRoom, Room
 
 RATE = 50

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import pytest
 
-from shared.line import Join
-from shared.replies import EnterCode, PollCode
+from shared.line.line import Join
+from shared.line.replies import EnterCode, PollCode
 from tests.line.conftest import LIFE, MakeRoom, Room
-from workers.repair import repair_event
+from workers.jobs.repair import repair_event
 
 MEMBERS = ("queue", "called", "absent")
 PROJECTIONS = (*MEMBERS, "heartbeat", "places", "position_index")

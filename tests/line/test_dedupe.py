@@ -5,8 +5,8 @@ from itertools import count
 import pytest
 
 from shared.errors import LogLostError
-from shared.line import Join
-from shared.replies import JoinCode
+from shared.line.line import Join
+from shared.line.replies import JoinCode
 from tests.line.conftest import LIFE, Room
 
 _numbers = count(1)

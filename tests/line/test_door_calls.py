@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.line import Join
-from shared.replies import EnterCode, PollCode
+from shared.line.line import Join
+from shared.line.replies import EnterCode, PollCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 READY_TTL = 90

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.line import Join
-from shared.replies import JoinCode
+from shared.line.line import Join
+from shared.line.replies import JoinCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 LINE_TTL = 3600

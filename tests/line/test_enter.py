@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from shared.line import Join
-from shared.replies import EnterCode, PollCode, RedeemCode
+from shared.line.line import Join
+from shared.line.replies import EnterCode, PollCode, RedeemCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 PASS_TTL = 30

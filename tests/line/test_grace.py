@@ -4,7 +4,7 @@ import pytest
 
 from shared.settings import Settings
 from tests.line.conftest import GAP_MS, LIFE, MakeRoom, Room
-from workers.reaper import longest_gap
+from workers.jobs.expiry import longest_gap
 
 
 async def sweeps_until_expired(room: Room, *, most: float = 3 * LIFE) -> float:

@@ -4,8 +4,8 @@ from math import exp
 
 import pytest
 
-from shared.line import MILESTONES
-from shared.replies import Index
+from shared.line.line import MILESTONES
+from shared.line.replies import Index
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 

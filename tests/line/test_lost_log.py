@@ -3,8 +3,8 @@
 import pytest
 
 from shared.errors import LogLostError
-from shared.line import Join
-from shared.replies import EnterCode, JoinCode, PollCode
+from shared.line.line import Join
+from shared.line.replies import EnterCode, JoinCode, PollCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 PEOPLE = 20

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from tests.line.model.run import run_machine
 
 

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from shared.line import Line
+from shared.line.line import Line
 
 
 async def test_scripts_that_are_always_lost_again_are_given_up(line: Line, redis: Redis, event: str) -> None:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.errors import UnknownVersionError
-from shared.line import Join
-from shared.replies import EnterCode, RedeemCode
+from shared.line.line import Join
+from shared.line.replies import EnterCode, RedeemCode
 from tests.line.conftest import GAP_MS, LIFE, MakeRoom, Room
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from shared.line import Join
-from shared.replies import EnterCode, PollCode, RedeemCode
+from shared.line.line import Join
+from shared.line.replies import EnterCode, PollCode, RedeemCode
 from tests.line.conftest import GAP_MS, LIFE, MakeRoom, Room
 
 

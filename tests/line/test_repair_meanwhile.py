@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from shared.errors import LogLostError
-from shared.line import Join
+from shared.line.line import Join
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 PEOPLE = 2300

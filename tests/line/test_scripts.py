@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import line as line_module
-from shared.keys import EventKeys
-from shared.scripts import load_script
+from shared.line import line as line_module
+from shared.line.keys import EventKeys
+from shared.line.scripts import load_script
 
 LUA = Path(line_module.__file__).parent / "lua"
 STEPS = {path.stem: path.read_text() for path in sorted(LUA.glob("*.lua"))}
@@ -43,9 +43,9 @@ def methods() -> dict[str, list[tuple[ast.AsyncFunctionDef, ast.Call]]]:
     for method in ast.walk(ast.parse(inspect.getsource(line_module.Line))):
         if isinstance(method, ast.AsyncFunctionDef):
             for call in ast.walk(method):
-                if isinstance(call, ast.Call) and ast.unparse(call.func) in {"self._step", "self._redis.script"}:
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in {"self._step", "self._run"}:
                     name = ast.unparse(call.args[0])
-                    # _step itself passes on whatever name it was given.
+                    # They themselves pass on whatever name it was given.
                     if name != "name":
                         found.setdefault(ast.literal_eval(name), []).append((method, call))
     return found

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from shared.errors import EventNotFoundError
-from shared.line import Join
+from shared.line.line import Join
 from tests.line.conftest import MakeRoom, Room
 
 

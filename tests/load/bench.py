@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from shared.embedded import LOCALHOST, RedisServerError, find_redis_server
+from shared.dev.redis_server import LOCALHOST, RedisServerError, find_redis_server
 from tests.load import report
 from tests.load.crowd import BATCH, SECRET, crowd, on_line, sign
 from tests.load.openloop import offer

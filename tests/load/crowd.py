@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from shared.line import CHUNK, Line
-from shared.line import Join as LineJoin
-from shared.redis_client import connect
+from shared.line.line import CHUNK, Line
+from shared.line.line import Join as LineJoin
+from shared.redis.connect import connect
 from shared.settings import Settings
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 
 SECRET: Final = "the secret of the benchmark, which it signs tokens with itself"
 BATCH: Final = 256

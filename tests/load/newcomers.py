@@ -12,7 +12,7 @@ from typing import Final
 
 import psutil
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 from tests.load.stage import JOIN, Play
 
 PROBE_SECONDS: Final = 0.05

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 from tests.load.generator import Generator, Requests
 from tests.load.outcome import Outcome, Plan
 from tests.load.stage import LOAD_CORE, ROOT, StageError, pinned

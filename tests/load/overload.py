@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from shared.embedded import RedisServerError
+from shared.dev.redis_server import RedisServerError
 from shared.settings import Settings
 from tests.load.bench import ARMS, RESULTS, free_port, say
 from tests.load.newcomers import Newcomers, back, median

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from shared.embedded import RedisServerError, find_redis_server
+from shared.dev.redis_server import RedisServerError, find_redis_server
 from tests.load.scale_fleet import Spread, Traffic, many_events, same_answers
 from tests.load.scale_line import Cost, Lines, measure_lines
 from tests.load.scale_memory import Held, heartbeats_held

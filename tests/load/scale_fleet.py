@@ -13,12 +13,13 @@ from typing import Any, Final, Self
 
 from redis import Redis
 
-from shared.embedded import LOCALHOST, Watchdog
+from shared.dev.redis_server import LOCALHOST
+from shared.dev.watchdog import Watchdog
 from shared.jobs import Jobs
-from shared.line import Line
-from shared.redis_client import connect
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 from tests.load.crowd import fill
 from tests.load.stage import StageError, redis_on_load_core
 from tests.load.wire import Relay

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 from redis import Redis
 
-from shared.line import CHUNK, Join, Line
-from shared.redis_client import connect
-from shared.replies import EnterCode, Index, JoinCode
+from shared.line.line import CHUNK, Join, Line
+from shared.line.replies import EnterCode, Index, JoinCode
+from shared.redis.connect import connect
 from shared.settings import Settings
 
 KINDS: Final = ("plain", "keyed", "user")

@@ -10,11 +10,11 @@ from typing import Any
 
 import psutil
 
-from api.clock import RedisClock
-from api.heartbeats import MAX_HEARTBEATS, Errands
+from api.serving.clock import RedisClock
+from api.serving.worker_outbox import MAX_HEARTBEATS, Errands
 from shared.jobs import Jobs
-from shared.line import Line
-from shared.redis_client import connect
+from shared.line.line import Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.load.stage import redis_on_load_core
 

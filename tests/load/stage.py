@@ -19,7 +19,8 @@ from typing import Any, Final, Self
 import psutil
 from redis import Redis
 
-from shared.embedded import LOCALHOST, RedisServer, Watchdog
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.dev.watchdog import Watchdog
 
 ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = Path(__file__).with_name("load.lua")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from unittest import mock
 
 from shared.errors import InvalidTokenError
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 
 _BLOCK = 500
 """Refusals that are timed at once: the clock would be much of the time of one."""
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rounds: int = parser.parse_args(argv).rounds
     spent, ratio = measure(rounds)
     print(f"ours             {spent:5.2f} us, wrong at the end to wrong at the beginning: {ratio:.4f}")
-    with mock.patch("shared.tickets.compare_digest", letter_by_letter):
+    with mock.patch("shared.tokens.signer.compare_digest", letter_by_letter):
         spent, control = measure(rounds)
     print(f"letter by letter {spent:5.2f} us, wrong at the end to wrong at the beginning: {control:.4f}")
     if control < 1 + 2 * _TOLERATED:

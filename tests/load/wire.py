@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import hiredis
 
-from shared.embedded import LOCALHOST
+from shared.dev.redis_server import LOCALHOST
 
 PART: Final = 1 << 18
 

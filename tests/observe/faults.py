@@ -8,8 +8,8 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
-from shared.keys import Keys
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
 from tests.chaos.client import Client
 from tests.chaos.stage import in_thread
 from tests.observe.crowd import BIG, Crowd

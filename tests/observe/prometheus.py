@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import yaml
 
-from shared.embedded import LOCALHOST, Watchdog
+from shared.dev.redis_server import LOCALHOST
+from shared.dev.watchdog import Watchdog
 from tests.observe.catalogue import SHIPPED
 from tests.observe.report import Row
 from tests.processes import free_port

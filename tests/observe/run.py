@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.chaos.stage import in_thread
 from tests.observe.catalogue import QUERIES, alerts, panels, shortened
 from tests.observe.crowd import Crowd

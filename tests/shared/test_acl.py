@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from shared.acl import JOBS, LINE, set_user
-from shared.embedded import LOCALHOST, RedisServer
-from shared.keys import Keys
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
 from shared.settings import Settings
 from tests.api.calls import OPERATOR, client, configure, enter, join, leave, redeem, status
 from tests.processes import ROOT, Api, Worker, eventually, redis_major

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.metrics import Metrics
+from shared.telemetry.metrics import Metrics
 from tests.exposition import Exposition
 from tests.processes import ROOT, eventually
 
 COUNTING = """
 import asyncio, sys
 from pathlib import Path
-from shared.metrics import Metrics
+from shared.telemetry.metrics import Metrics
 
 async def main(directory, amount):
     metrics = Metrics(Path(directory))

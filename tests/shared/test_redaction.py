@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.redaction import redact, redact_all
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 
 SIGNER = Signer(["a secret of this test"])
 TOKENS = (

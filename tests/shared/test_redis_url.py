@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.redis_url import RedisUrl
+from shared.settings.redis_url import RedisUrl
 
 
 @pytest.mark.parametrize(

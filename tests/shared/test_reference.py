@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from shared.reference import rows
 from shared.settings import DEVELOPMENT_SECRET, Settings, load_settings
+from shared.settings.__main__ import rows
 from tests.processes import ROOT
 
 OTHERS = {"DAEGI_REDIS_SERVER"}

@@ -4,8 +4,8 @@ import secrets
 
 import pytest
 
-from shared.reference import rows
 from shared.settings import DEVELOPMENT_SECRET, Settings, SettingsError, load_settings
+from shared.settings.__main__ import rows
 
 
 @pytest.fixture(autouse=True)

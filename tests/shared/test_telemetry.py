@@ -11,7 +11,7 @@ import structlog
 
 from shared import telemetry
 from shared.settings import Settings
-from shared.tickets import Signer
+from shared.tokens.signer import Signer
 
 SIGNER = Signer(["a secret of this test"])
 TOKENS = (

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidTokenError
-from shared.tickets import ReservationToken, Signer, WaitingToken
+from shared.tokens.signer import ReservationToken, Signer, WaitingToken
 
 OURS = Signer(["the secret of these tests"])
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:-"
@@ -96,7 +96,7 @@ def test_macs_are_compared_whole_and_in_constant_time(monkeypatch: pytest.Monkey
         compared.append((ours, given))
         return compare_digest(ours, given)
 
-    monkeypatch.setattr("shared.tickets.compare_digest", compare)
+    monkeypatch.setattr("shared.tokens.signer.compare_digest", compare)
     body, _, mac = OURS.waiting("concert", 1795489214696517, 1795489214883).rpartition("~")
     forged = [mac[:i] + ("A" if mac[i] != "A" else "B") + mac[i + 1 :] for i in range(len(mac))]
     for one in (*forged, mac[:-1], mac + "A", ""):

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
-from shared.line import Join, Line
-from shared.redis_client import connect
+from shared.line.line import Join, Line
+from shared.redis.connect import connect
 from shared.settings import Settings
 
 Client = Any

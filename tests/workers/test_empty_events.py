@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.embedded import RedisServer
-from shared.line import Line
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Line
 from tests.processes import Worker, eventually
 from tests.workers.conftest import Client, join
 

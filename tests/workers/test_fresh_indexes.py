@@ -3,12 +3,12 @@
 import time
 
 from shared.jobs import Jobs
-from shared.line import Line
+from shared.line.line import Line
 from shared.settings import Settings
 from tests.workers.conftest import Client, join
 from workers.context import Tools
-from workers.measures import Measures
-from workers.positions import compute_positions
+from workers.jobs.positions import compute_positions
+from workers.metrics import Measures
 
 EVENTS = ("first", "second", "third")
 PROCESSES = 20

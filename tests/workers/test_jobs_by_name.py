@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
-from shared.line import Line
+from shared.line.line import Line
 from tests.processes import Worker, eventually
 from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
 

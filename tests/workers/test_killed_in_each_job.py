@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
-from shared.line import Line
+from shared.line.line import Line
 from tests.processes import Relay, Worker, eventually, script_in_force
 from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
 

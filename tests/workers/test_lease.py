@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from shared.embedded import RedisServer
-from shared.line import Line
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Line
 from tests.processes import Relay, Worker, eventually, script_in_force
 from tests.workers.conftest import LIFE, Client, in_line, join, redis_now
 

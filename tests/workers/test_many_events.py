@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 from arq.connections import ArqRedis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs, open_queue
-from shared.line import Line
+from shared.line.line import Line
 from shared.settings import Settings
 from tests.workers.conftest import LIFE, Client, redis_now
 from workers.context import Tools
-from workers.measures import Measures
-from workers.sweep import PER_SWEEP, sweep
+from workers.jobs.sweep import PER_SWEEP, sweep
+from workers.metrics import Measures
 
 EVENTS = {f"event-{number}" for number in range(2 * PER_SWEEP + PER_SWEEP // 2)}
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from shared.embedded import LOCALHOST, RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.jobs import Jobs
-from shared.line import Line
-from shared.replies import Described, Standing
+from shared.line.line import Line
+from shared.line.replies import Described, Standing
 from shared.settings import Settings
 from tests.exposition import Exposition, scrape
 from tests.processes import Worker, eventually, free_port
 from tests.workers.conftest import LIFE, Client, join
-from workers.measures import MOST_EVENTS, Measures
+from workers.metrics import MOST_EVENTS, Measures
 
 CLOSED = {"admit_rate": 0, "admit_burst": 0}
 """Nobody is called: a line stays as long as it is."""

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
-from shared.line import Line
-from shared.node import MAX_CONNECTIONS
-from shared.redis_client import connect
+from shared.line.line import Line
+from shared.redis.connect import connect
+from shared.redis.node import MAX_CONNECTIONS
 from shared.settings import Settings
 from tests.processes import Relay, Worker, eventually
 from tests.workers.conftest import LIFE, Client, in_line, join

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
-from shared.line import Line
+from shared.line.line import Line
 from tests.processes import ROOT, Worker, eventually
 from tests.workers.conftest import LIFE, Client, in_line, join, redis_now, silence
 

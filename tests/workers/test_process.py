@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.embedded import RedisServer
+from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
-from shared.line import Line
+from shared.line.line import Line
 from tests.processes import ROOT, Relay, Worker, eventually
 from tests.workers.conftest import LIFE, Client, join
 

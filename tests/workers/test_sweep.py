@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.embedded import RedisServer
-from shared.line import Line
-from shared.replies import PollCode
+from shared.dev.redis_server import RedisServer
+from shared.line.line import Line
+from shared.line.replies import PollCode
 from tests.processes import Worker, eventually
 from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
 

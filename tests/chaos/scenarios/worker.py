@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from shared.keys import Keys
+from shared.line.keys import Keys
 from tests.chaos.stage import EVENT, Stage, connected, in_thread
 from tests.processes import Relay, Worker, script_in_force
 

@@ -1,8 +1,8 @@
 """What people ask of the line, in the model."""
 
 from shared.errors import LogLostError
-from shared.line import Join
-from shared.replies import EnterCode, JoinCode, PollCode, RedeemCode
+from shared.line.line import Join
+from shared.line.replies import EnterCode, JoinCode, PollCode, RedeemCode
 from tests.line.model.event import DEDUPE, LIFE, Event, Pass
 
 

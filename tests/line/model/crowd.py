@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from shared.errors import DaegiError
-from shared.line import Join
+from shared.line.line import Join
 from tests.line.model.accidents import Accidents
 from tests.line.model.event import GAP
 from tests.line.model.people import KEY

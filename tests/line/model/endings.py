@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from shared.replies import EnterCode
+from shared.line.replies import EnterCode
 from tests.line.model.event import FRESH, LIFE, LINE_TTL
 from tests.line.model.memory import Memory
 from tests.line.model.people import MANY

@@ -6,7 +6,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from shared.node import Node, Value
+from shared.redis.node import Node, Value
+from shared.redis.script import Script
 
 
 class Job:
@@ -67,6 +68,6 @@ class GatedNode(Node):
         await self._job.wait_for_turn()
         return await self._server.command(*command)
 
-    async def script(self, name: str, keys: Sequence[str], *args: Value, acks: int = 0) -> Any:
+    async def script(self, script: Script, keys: Sequence[str], *args: Value, acks: int = 0) -> Any:
         """At once."""
-        return await self._server.script(name, keys, *args, acks=acks)
+        return await self._server.script(script, keys, *args, acks=acks)

@@ -5,8 +5,8 @@ import asyncio
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from api.position_cache import FRESH_MS, OUTAGE_MS, PositionCache
-from shared.tickets import WaitingToken
+from api.serving.position_cache import FRESH_MS, OUTAGE_MS, PositionCache
+from shared.tokens.signer import WaitingToken
 from tests.line.model.crowd import Crowd
 from tests.line.model.event import LIFE
 from tests.line.model.stage import EVENT

@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from shared.line import Join
-from shared.replies import JoinCode
+from shared.line.line import Join
+from shared.line.replies import JoinCode
 from tests.line.model.event import DEDUPE, FRESH, LIFE, READY
 from tests.line.model.stage import Stage
 

@@ -23,12 +23,12 @@ def run_machine(url: str, examples: int, progress: Callable[[int], None] = lambd
 
     Counted.url = url
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("shared.line", "workers.repair"):
+        for module in ("shared.line.line", "workers.jobs.repair"):
             patch.setattr(f"{module}.CHUNK", CHUNK)
-        patch.setattr("shared.line.MILESTONES", MILESTONES)
+        patch.setattr("shared.line.line.MILESTONES", MILESTONES)
         # A machine that stands still for a while is no outage.
-        patch.setattr("shared.redis_client.ANSWER_TIMEOUT", 60)
-        patch.setattr("api.position_cache.EXACT_ZONE", EXACT_ZONE)
+        patch.setattr("shared.redis.connect.ANSWER_TIMEOUT", 60)
+        patch.setattr("api.serving.position_cache.EXACT_ZONE", EXACT_ZONE)
         run_state_machine_as_test(
             Counted,
             settings=settings(

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from shared.keys import EventKeys
-from shared.replies import Described
+from shared.line.keys import EventKeys
+from shared.line.replies import Described
 from tests.line.model.event import FRESH, State
 from tests.line.model.upkeep import Model
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 from redis.asyncio import Redis
 
-from api.clock import RedisClock
-from shared.line import Line
-from shared.node import Node
-from shared.redis_client import connect
-from shared.replies import Described
+from api.serving.clock import RedisClock
+from shared.line.line import Line
+from shared.line.replies import Described
+from shared.redis.connect import connect
+from shared.redis.node import Node
 from shared.settings import Settings
 from tests.conftest import Clock
 from tests.line.model.gate import Job

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from shared.errors import DaegiError
-from shared.line import Line
+from shared.line.line import Line
 from tests.line.model.upkeep import Model
 
 

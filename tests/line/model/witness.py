@@ -6,7 +6,7 @@ It holds after every step, whatever the steps were: DESIGN.md, The door, and A j
 from collections.abc import Sequence
 from typing import Any
 
-from shared.replies import EnterCode, JoinCode, PollCode, RedeemCode
+from shared.line.replies import EnterCode, JoinCode, PollCode, RedeemCode
 from tests.line.model.event import FRESH, LIFE
 from tests.line.model.seen import NOBODY, Seen
 from tests.line.model.twin import Deed

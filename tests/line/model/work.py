@@ -6,13 +6,13 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from shared.line import Line
+from shared.line.line import Line
 from tests.line.model.event import GAP, LIFE, MILESTONES
 from tests.line.model.gate import GatedNode, Job
 from tests.line.model.people import People, pauses, picks
 from tests.line.model.stage import EVENT
 from tests.line.model.twin import Twin
-from workers.repair import repair_event
+from workers.jobs.repair import repair_event
 
 JOBS = 2
 

@@ -1,0 +1,130 @@
+"""What operators ask for: list, read and change events."""
+
+from collections.abc import Sequence
+from hmac import compare_digest
+from urllib.parse import parse_qs
+
+import msgspec
+import structlog
+from pydantic import SecretStr
+
+from api.contract.schemas import (
+    EventChanges,
+    EventConfig,
+    EventIndex,
+    EventListEntry,
+    EventListResponse,
+    EventResponse,
+    Page,
+    RelogResponse,
+)
+from api.http.core import HttpError, Request, Response, decode, json_response, rfc3339
+from api.serving.worker_outbox import Errands
+from shared.event_id import EVENT_ID
+from shared.line.line import Line
+
+_log = structlog.get_logger(__name__)
+
+_MAX_LISTED = 1000
+
+
+class Admin:
+    """The handlers of /api/v1/admin, behind bearer keys."""
+
+    def __init__(self, line: Line, errands: Errands, keys: Sequence[SecretStr]) -> None:
+        self._line = line
+        self._errands = errands
+        self._keys = [key.get_secret_value().encode() for key in keys]
+        self._decode = msgspec.json.Decoder(EventChanges).decode
+
+    async def list_events(self, request: Request) -> Response:
+        """GET /api/v1/admin/events?offset=&limit="""
+        self._authorize(request)
+        page = _page(request)
+        events = await self._line.events(page.offset, min(page.limit, _MAX_LISTED))
+        total = await self._line.count_events()
+        listed = [EventListEntry(event_id, rfc3339(activity * 1000)) for event_id, activity in events]
+        return json_response(200, EventListResponse(listed, page.offset, total))
+
+    async def read_event(self, request: Request, event_id: str) -> Response:
+        """GET /api/v1/admin/events/{event_id}"""
+        self._authorize(request)
+        return await self._describe(event_id)
+
+    async def change_event(self, request: Request, event_id: str) -> Response:
+        """PUT /api/v1/admin/events/{event_id}: declares it, and changes what the body names, from the next call on."""
+        self._authorize(request)
+        if not EVENT_ID.fullmatch(event_id):
+            raise HttpError(422, "INVALID_REQUEST", "event_id must match [A-Za-z0-9_.:-]{1,64}")
+        body = await request.body(request.headers())
+        try:
+            asked = decode(self._decode, body)
+        except HttpError as error:
+            raise HttpError(422, error.code, error.message) from error
+        changes: dict[str, str] = {"declared": "1"}
+        if asked.rate is not msgspec.UNSET:
+            changes["rate"] = str(asked.rate)
+        if asked.burst is not msgspec.UNSET:
+            changes["burst"] = str(asked.burst)
+        if asked.pass_ttl is not msgspec.UNSET:
+            changes["pass_ttl"] = str(round(asked.pass_ttl * 1000))
+        if asked.paused is not msgspec.UNSET:
+            changes["paused"] = str(int(asked.paused))
+        await self._line.configure(event_id, changes)
+        _log.info("an event was changed", event_id=event_id, **changes)
+        self._errands.change(event_id)
+        return await self._describe(event_id)
+
+    async def relog_event(self, request: Request, event_id: str) -> Response:
+        """POST /api/v1/admin/events/{event_id}/relog: has a damaged line's log written anew from its members."""
+        self._authorize(request)
+        if not EVENT_ID.fullmatch(event_id) or not await self._line.condemn(event_id):
+            raise HttpError(409, "NOT_DAMAGED", "the line of this event is not damaged")
+        self._errands.repair(event_id)
+        _log.info("the log of an event is to be written anew", event_id=event_id)
+        return json_response(202, RelogResponse("repairing"))
+
+    async def _describe(self, event_id: str) -> Response:
+        if not EVENT_ID.fullmatch(event_id):
+            raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
+        found = await self._line.describe(event_id)
+        if not found.declared and not found.open:
+            raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
+        standing = found.standing
+        index = await self._line.index(event_id)
+        return json_response(
+            200,
+            EventResponse(
+                event_id,
+                found.declared,
+                EventConfig(standing.rate, found.burst, found.pass_ttl / 1000, standing.paused),
+                found.totals,
+                standing.waiting,
+                found.called,
+                found.absent,
+                standing.tokens,
+                standing.damaged,
+                index and EventIndex(rfc3339(index.standing.now * 1000), index.standing.waiting, index.averages),
+            ),
+        )
+
+    def _authorize(self, request: Request) -> None:
+        if not self._keys:
+            raise HttpError(503, "ADMIN_DISABLED", "set DAEGI_ADMIN_KEYS to use the admin API")
+        scheme, _, given = request.headers().get(b"authorization", b"").partition(b" ")
+        # Every key is compared, so that the time tells nothing about which one nearly fits.
+        fits = [compare_digest(given, key) for key in self._keys]
+        if scheme.lower() != b"bearer" or not any(fits):
+            raise HttpError(
+                401, "UNAUTHORIZED", "a valid admin key is needed", headers=((b"www-authenticate", b"Bearer"),)
+            )
+
+
+def _page(request: Request) -> Page:
+    try:
+        query = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=8)
+        return msgspec.convert({name: values[0] for name, values in query.items()}, Page, strict=False)
+    except msgspec.ValidationError as error:
+        raise HttpError(422, "INVALID_REQUEST", str(error)) from error
+    except ValueError as error:
+        raise HttpError(422, "INVALID_REQUEST", "the query has too many parameters") from error

@@ -1,0 +1,245 @@
+"""Every operation of the api, and what it answers: the one table that the description is made from."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from api.contract import schemas
+from api.contract.schemas import ErrorCode
+
+Tag = Literal["queue", "backend", "admin", "operations"]
+Refusals = Mapping[int, tuple[ErrorCode, ...]]
+Described = type[msgspec.Struct]
+
+TAGS: Mapping[Tag, str] = {
+    "queue": "What a client does: join, poll when poll_after_ms says so, enter when ready_for_entry is true.",
+    "backend": "What the protected backend does.",
+    "admin": "What operators do.",
+    "operations": "What orchestrators, Prometheus and readers ask for. Answered from memory, never by Redis.",
+}
+
+MEANINGS: Mapping[ErrorCode, str] = {
+    "ADMIN_DISABLED": "There are no admin keys",
+    "ALREADY_REDEEMED": "This ticket has been redeemed",
+    "EVENT_NOT_FOUND": "There is no such event",
+    "EVENT_PAUSED": "Nobody is let in at the moment",
+    "IDEMPOTENCY_KEY_REUSED": "This key was used by somebody else",
+    "INTERNAL_ERROR": "Something went wrong here: the log has the trace_id",
+    "INVALID_REQUEST": "The request is not well formed",
+    "INVALID_TOKEN": "The token is missing or not one of ours, or not of this kind",
+    "METHOD_NOT_ALLOWED": "Not with this method: Allow names those that are",
+    "MISSING_EVENT_ID": "There is no event_id",
+    "MISSING_TOKEN": "There is no token",
+    "NOT_DAMAGED": "The line of this event is not damaged",
+    "NOT_FOUND": "There is nothing at this path",
+    "NOT_READY": "It is not their turn yet",
+    "OVERLOADED": "Too much is waiting, or there are too many events",
+    "BODY_TIMEOUT": "The body did not come within ten seconds",
+    "PAYLOAD_TOO_LARGE": "The body is larger than 16 KiB",
+    "RATE_LIMITED": "Too many joins from this address",
+    "RESERVATION_EXPIRED": "The reservation has lapsed: enter again",
+    "TOKEN_EXPIRED": "The place in line is gone: join again",
+    "UNAUTHORIZED": "A valid admin key is needed",
+    "UNAVAILABLE": "Redis is away, or the event is being moved or repaired",
+}
+
+
+class Link(NamedTuple):
+    """A field of an answer is what another operation asks for, in a field of its body or as its token."""
+
+    operation: str
+    field: str
+
+
+class Answer(NamedTuple):
+    """What is no error: a struct in JSON, a text of this media type, or nothing."""
+
+    status: int
+    what: Described | str | None
+    links: tuple[Link, ...] = ()
+    retry_after: bool = False
+
+
+class Operation(NamedTuple):
+    """A method of a path, and its refusals beside those of its tag."""
+
+    name: str
+    method: str
+    path: str
+    tag: Tag
+    summary: str
+    answers: tuple[Answer, ...]
+    refusals: Refusals = MappingProxyType({})
+    query: Described | None = None
+    headers: Described | None = None
+    body: Described | None = None
+    needed: str = ""
+    """A field of the body without which it is refused."""
+
+
+ALWAYS: Mapping[Tag, Refusals] = {
+    "queue": {500: ("INTERNAL_ERROR",), 503: ("OVERLOADED", "UNAVAILABLE")},
+    "backend": {500: ("INTERNAL_ERROR",), 503: ("OVERLOADED", "UNAVAILABLE")},
+    "admin": {401: ("UNAUTHORIZED",), 500: ("INTERNAL_ERROR",), 503: ("ADMIN_DISABLED", "UNAVAILABLE")},
+    "operations": {500: ("INTERNAL_ERROR",)},
+}
+"""What may happen to any operation of a tag."""
+
+NOWHERE: Refusals = {404: ("NOT_FOUND",), 405: ("METHOD_NOT_ALLOWED",)}
+"""What is answered where there is no operation."""
+
+_WAITING = (Link("status", "waiting_token"), Link("enter", "waiting_token"), Link("leave", "waiting_token"))
+_EVENT = "/api/v1/admin/events/{event_id}"
+
+
+def _leave(name: str, method: str, summary: str) -> Operation:
+    return Operation(
+        name,
+        method,
+        "/api/v1/queue/leave",
+        "queue",
+        summary,
+        (Answer(200, schemas.LeaveResponse),),
+        {400: ("MISSING_TOKEN", "INVALID_TOKEN")},
+        query=schemas.TokenQuery,
+        headers=schemas.RequestHeaders,
+    )
+
+
+def _probe(method: str, path: str, summary: str, answers: Mapping[int, Described]) -> Operation:
+    name = path.strip("/") if method == "GET" else f"{path.strip('/')}Head"
+    told = tuple(Answer(status, what if method == "GET" else None) for status, what in answers.items())
+    return Operation(name, method, path, "operations", summary, told)
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "join",
+        "POST",
+        "/api/v1/queue/join",
+        "queue",
+        "Join the line of an event",
+        (Answer(202, schemas.JoinResponse, _WAITING),),
+        {
+            400: ("MISSING_EVENT_ID", "INVALID_REQUEST"),
+            404: ("EVENT_NOT_FOUND",),
+            408: ("BODY_TIMEOUT",),
+            413: ("PAYLOAD_TOO_LARGE",),
+            422: ("IDEMPOTENCY_KEY_REUSED",),
+            429: ("RATE_LIMITED",),
+        },
+        headers=schemas.KeyedHeaders,
+        body=schemas.JoinRequest,
+        needed="event_id",
+    ),
+    Operation(
+        "status",
+        "GET",
+        "/api/v1/queue/status",
+        "queue",
+        "Ask where one stands",
+        (Answer(200, schemas.StatusResponse, _WAITING, retry_after=True),),
+        {400: ("MISSING_TOKEN", "INVALID_TOKEN"), 404: ("TOKEN_EXPIRED",)},
+        query=schemas.TokenQuery,
+        headers=schemas.RequestHeaders,
+    ),
+    Operation(
+        "enter",
+        "POST",
+        "/api/v1/queue/enter",
+        "queue",
+        "Enter, when it is one's turn; repeated, it gives the same reservation",
+        (Answer(200, schemas.EnterResponse, (Link("redeem", "reservation_token"),)),),
+        {
+            400: ("MISSING_TOKEN", "INVALID_TOKEN", "INVALID_REQUEST"),
+            403: ("NOT_READY", "EVENT_PAUSED"),
+            404: ("TOKEN_EXPIRED",),
+            409: ("ALREADY_REDEEMED",),
+            408: ("BODY_TIMEOUT",),
+            413: ("PAYLOAD_TOO_LARGE",),
+        },
+        headers=schemas.RequestHeaders,
+        body=schemas.EnterRequest,
+        needed="waiting_token",
+    ),
+    _leave("leave", "DELETE", "Leave the line; may be repeated"),
+    _leave("leaveByBeacon", "POST", "The same, for navigator.sendBeacon"),
+    Operation(
+        "redeem",
+        "POST",
+        "/api/v1/queue/redeem",
+        "backend",
+        "Take a reservation, once; with an Idempotency-Key the answer can be asked for again",
+        (Answer(200, schemas.RedeemResponse),),
+        {
+            400: ("INVALID_TOKEN", "INVALID_REQUEST"),
+            404: ("RESERVATION_EXPIRED",),
+            409: ("ALREADY_REDEEMED",),
+            408: ("BODY_TIMEOUT",),
+            413: ("PAYLOAD_TOO_LARGE",),
+        },
+        headers=schemas.KeyedHeaders,
+        body=schemas.RedeemRequest,
+        needed="reservation_token",
+    ),
+    Operation(
+        "listEvents",
+        "GET",
+        "/api/v1/admin/events",
+        "admin",
+        "List the events, the longest quiet first",
+        (Answer(200, schemas.EventListResponse),),
+        {422: ("INVALID_REQUEST",)},
+        query=schemas.Page,
+        headers=schemas.RequestHeaders,
+    ),
+    Operation(
+        "readEvent",
+        "GET",
+        _EVENT,
+        "admin",
+        "Read an event",
+        (Answer(200, schemas.EventResponse),),
+        {404: ("EVENT_NOT_FOUND",)},
+        headers=schemas.RequestHeaders,
+    ),
+    Operation(
+        "changeEvent",
+        "PUT",
+        _EVENT,
+        "admin",
+        "Declare an event, and change what the body names, from the next call on",
+        (Answer(200, schemas.EventResponse),),
+        {408: ("BODY_TIMEOUT",), 413: ("PAYLOAD_TOO_LARGE",), 422: ("INVALID_REQUEST",)},
+        headers=schemas.RequestHeaders,
+        body=schemas.EventChanges,
+    ),
+    Operation(
+        "relogEvent",
+        "POST",
+        f"{_EVENT}/relog",
+        "admin",
+        "Have the log of a damaged line written anew from its members",
+        (Answer(202, schemas.RelogResponse),),
+        {409: ("NOT_DAMAGED",)},
+        headers=schemas.RequestHeaders,
+    ),
+    *(
+        probe
+        for method in ("GET", "HEAD")
+        for probe in (
+            _probe(method, "/healthz", "200 while the process runs", {200: schemas.Health}),
+            _probe(
+                method,
+                "/readyz",
+                "503 until Redis has answered once, and while draining",
+                {200: schemas.Readiness, 503: schemas.Readiness},
+            ),
+        )
+    ),
+    Operation("metrics", "GET", "/metrics", "operations", "Metrics, for Prometheus", (Answer(200, "text/plain"),)),
+    Operation("openapi", "GET", "/openapi.json", "operations", "This description", (Answer(200, "application/json"),)),
+    Operation("docs", "GET", "/docs", "operations", "This description, to be read", (Answer(200, "text/html"),)),
+)

@@ -1,0 +1,249 @@
+"""What requests and answers look like: the one source for decoding, encoding and describing them."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from shared.event_id import EVENT_ID
+
+MAX_USER_ID = 128
+"""Characters of a user id."""
+
+MIN_KEY, MAX_KEY = 16, 128
+"""Characters of an Idempotency-Key: a guessable one would hand out somebody's token."""
+
+MAX_ETA = 31_536_000
+"""Seconds: a year, and whatever is longer, for a rate may be as small as a number can be."""
+
+ErrorCode = Literal[
+    "ADMIN_DISABLED",
+    "ALREADY_REDEEMED",
+    "EVENT_NOT_FOUND",
+    "EVENT_PAUSED",
+    "IDEMPOTENCY_KEY_REUSED",
+    "INTERNAL_ERROR",
+    "INVALID_REQUEST",
+    "INVALID_TOKEN",
+    "METHOD_NOT_ALLOWED",
+    "MISSING_EVENT_ID",
+    "MISSING_TOKEN",
+    "NOT_DAMAGED",
+    "NOT_FOUND",
+    "NOT_READY",
+    "OVERLOADED",
+    "BODY_TIMEOUT",
+    "PAYLOAD_TOO_LARGE",
+    "RATE_LIMITED",
+    "RESERVATION_EXPIRED",
+    "TOKEN_EXPIRED",
+    "UNAUTHORIZED",
+    "UNAVAILABLE",
+]
+
+EventId = Annotated[str, Meta(examples=["concert"], extra_json_schema={"pattern": f"^{EVENT_ID.pattern}$"})]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+People = Annotated[int, Meta(ge=0)]
+# Described only: there is a code of its own for one that is missing.
+_NOT_EMPTY = {"minLength": 1}
+WaitingToken = Annotated[
+    str, Meta(description="Of status, enter and leave: who this is. Opaque", extra_json_schema=_NOT_EMPTY)
+]
+ReservationToken = Annotated[
+    str, Meta(description="Lets them in, once: the backend redeems it. Opaque", extra_json_schema=_NOT_EMPTY)
+]
+PollAfter = Annotated[int, Meta(ge=1, description="When to come back, in ms")]
+
+
+_KEY = "Made of random characters, and the same when the request is repeated: so is the answer then"
+
+
+class JoinRequest(msgspec.Struct):
+    """Who wants to join which event."""
+
+    event_id: EventId | None = None
+    user_id: Annotated[str, Meta(max_length=MAX_USER_ID, description="A label, which anyone can type")] | None = None
+
+
+class EnterRequest(msgspec.Struct):
+    """Whose turn it is."""
+
+    waiting_token: WaitingToken | None = None
+
+
+class RedeemRequest(msgspec.Struct):
+    """Who has come to the protected backend."""
+
+    reservation_token: ReservationToken | None = None
+
+
+class JoinResponse(msgspec.Struct):
+    """A place in line."""
+
+    waiting_token: WaitingToken
+    position_hint: Annotated[People, Meta(description="The exact place at that instant, 0 in a damaged line")]
+    status: Literal["waiting", "admitted"]
+    poll_after_ms: PollAfter
+
+
+class StatusResponse(msgspec.Struct):
+    """Where somebody stands."""
+
+    status: Annotated[
+        Literal["waiting", "ready", "admitted"], Meta(description="ready: called, and may enter; admitted: has entered")
+    ]
+    waiting_token: Annotated[WaitingToken, Meta(description="The newest, to be used from now on. Opaque")]
+    position: People
+    eta_sec: Annotated[
+        Annotated[int, Meta(ge=0, le=MAX_ETA)] | None,
+        Meta(description="Seconds until their turn, null while nobody is let in"),
+    ]
+    waiting_time: Annotated[People, Meta(description="Seconds since they joined")]
+    ready_for_entry: bool
+    poll_after_ms: PollAfter
+    approximate: Annotated[bool, Meta(description="The position is from the last position index")]
+
+
+class EnterResponse(msgspec.Struct):
+    """A reservation."""
+
+    admission: Literal["granted"]
+    reservation_token: ReservationToken
+    ttl_sec: Annotated[int, Meta(ge=0, description="Seconds within which it is to be redeemed")]
+
+
+class LeaveResponse(msgspec.Struct):
+    """They are no longer in line."""
+
+    status: Literal["left"]
+
+
+class RedeemResponse(msgspec.Struct):
+    """Who was let in."""
+
+    event_id: EventId
+    user_id: Annotated[str | None, Meta(description="The verified user if there was one, else the label of the join")]
+    joined_at: Time
+    granted_at: Time
+
+
+class ErrorDetail(msgspec.Struct, omit_defaults=True):
+    """What went wrong."""
+
+    code: ErrorCode
+    message: Annotated[str, Meta(description="For people; it may change")]
+    trace_id: Annotated[str, Meta(description="The X-Request-ID, or one of ours: it is in the log")]
+    position: People | UnsetType = UNSET
+    poll_after_ms: PollAfter | UnsetType = UNSET
+
+
+class ErrorResponse(msgspec.Struct):
+    """The envelope of every error."""
+
+    error: ErrorDetail
+
+
+class RequestHeaders(msgspec.Struct, rename={"trace_id": "X-Request-ID"}):
+    """Headers of any request."""
+
+    trace_id: Annotated[str, Meta(description="1 to 128 visible characters: an error's trace_id")] | UnsetType = UNSET
+
+
+class KeyedHeaders(RequestHeaders, rename={"trace_id": "X-Request-ID", "key": "Idempotency-Key"}):
+    """Headers of a request that may be repeated."""
+
+    key: Annotated[str, Meta(min_length=MIN_KEY, max_length=MAX_KEY, description=_KEY)] | UnsetType = UNSET
+
+
+class TokenQuery(msgspec.Struct):
+    """Who asks."""
+
+    token: WaitingToken
+
+
+class EventPath(msgspec.Struct):
+    """Which event."""
+
+    event_id: EventId
+
+
+class Page(msgspec.Struct):
+    """Which piece of the list."""
+
+    offset: Annotated[int, Meta(ge=0, le=999_999_999)] = 0
+    limit: Annotated[int, Meta(ge=0, le=999_999_999, description="At most 1,000 are listed")] = 100
+
+
+class EventChanges(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An operator's changes to an event. What is left out stays as it is."""
+
+    rate: Annotated[float, Meta(ge=0, le=1_000_000, description="People let in per second")] | UnsetType = UNSET
+    burst: Annotated[float, Meta(ge=0, le=10_000_000, description="People let in at once")] | UnsetType = UNSET
+    pass_ttl: Annotated[float, Meta(ge=0.001, le=86_400, description="Seconds to redeem in")] | UnsetType = UNSET
+    paused: Annotated[bool, Meta(description="Nobody is called or let in")] | UnsetType = UNSET
+
+
+class EventConfig(msgspec.Struct):
+    """The settings in force; the burst is at least 4 s of the rate."""
+
+    rate: float
+    burst: float
+    pass_ttl: float
+    paused: bool
+
+
+class EventIndex(msgspec.Struct):
+    """The position index in short."""
+
+    computed_at: Time
+    waiting: People
+    rates: Annotated[tuple[float, float, float], Meta(description="People let in per second, over 1, 5 and 15 minutes")]
+
+
+class EventResponse(msgspec.Struct):
+    """All there is to say about an event."""
+
+    event_id: EventId
+    declared: Annotated[bool, Meta(description="By an operator: it stays when it is empty")]
+    config: EventConfig
+    totals: Annotated[dict[str, int], Meta(description="What became of people, since the event began")]
+    waiting: People
+    called: People
+    absent: People
+    tokens: Annotated[float, Meta(description="People who may come in at once")]
+    damaged: Annotated[bool, Meta(description="Log and line differ: nobody is let in until they are repaired")]
+    index: EventIndex | None
+
+
+class EventListEntry(msgspec.Struct):
+    """One event in the list."""
+
+    event_id: EventId
+    last_activity: Time
+
+
+class EventListResponse(msgspec.Struct):
+    """A piece of the list of events, the longest quiet first."""
+
+    events: list[EventListEntry]
+    offset: int
+    total: People
+
+
+class RelogResponse(msgspec.Struct):
+    """The workers write the log of this event anew."""
+
+    status: Literal["repairing"]
+
+
+class Health(msgspec.Struct):
+    """The process runs."""
+
+    status: Literal["ok"]
+
+
+class Readiness(msgspec.Struct):
+    """Whether this process should be sent requests, and whether Redis answers it."""
+
+    status: Literal["ok", "starting", "draining"]
+    redis: Literal["up", "away"]

@@ -1,0 +1,1 @@
+"""What orchestrators and Prometheus ask for."""

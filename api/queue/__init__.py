@@ -1,0 +1,1 @@
+"""What people ask for, and the backend that they are let into."""

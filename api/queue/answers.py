@@ -1,0 +1,103 @@
+"""What people are told of their place, made a batch at a time, and when to come back."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from api.contract.schemas import MAX_ETA, JoinResponse, StatusResponse
+from api.http.core import Response, json_response, retry_after
+from shared.line.replies import JoinCode, Joined, PollCode, Polled, Standing
+from shared.settings import Settings
+from shared.tokens.signer import Signer
+
+_FRONT_POLL_S = 2.0
+"""Seconds between polls at the front (DESIGN.md, A poll)."""
+
+_UNKNOWN_POLL_S = 10.0
+"""Seconds between polls while nobody is let in, so that nobody is late when it goes on."""
+
+Status = Literal["waiting", "ready", "admitted"]
+
+_STATUS: dict[int, tuple[Status, bool]] = {
+    PollCode.WAITING: ("waiting", False),
+    PollCode.READY: ("ready", True),
+    PollCode.ADMITTED: ("admitted", False),
+}
+"""What a code is called, and whether the person may enter."""
+
+
+class Answers:
+    """Answers to joins and polls."""
+
+    def __init__(self, signer: Signer, settings: Settings) -> None:
+        self._signer = signer
+        self._longest_poll = settings.heartbeat_ttl / 8
+
+    def to_joins(self, event_id: str, joined: Sequence[Joined], standing: Standing) -> list[Response | None]:
+        """For each the answer, None if its key is somebody else's."""
+        reused, admitted, sign = JoinCode.KEY_REUSED, JoinCode.ADMITTED, self._signer.waiting
+        answers: list[Response | None] = []
+        for code, ticket, position in joined:
+            if code == reused:
+                answers.append(None)
+                continue
+            status: Literal["admitted", "waiting"] = "admitted" if code == admitted else "waiting"
+            after = self.poll_after_ms(eta(position, standing))
+            answers.append(json_response(202, JoinResponse(sign(event_id, ticket), position, status, after)))
+        return answers
+
+    def to_polls(
+        self,
+        event_id: str,
+        tickets: Sequence[int],
+        polled: Sequence[Polled],
+        standing: Standing,
+        last_known: Callable[[int], int],
+    ) -> list[Response | None]:
+        """For each the answer, None if the ticket is gone; in a damaged line `last_known` places them."""
+        gone, waiting, sign, now = PollCode.GONE, PollCode.WAITING, self._signer.waiting, standing.now
+        answers: list[Response | None] = []
+        for ticket, (code, position) in zip(tickets, polled, strict=True):
+            if code == gone:
+                answers.append(None)
+                continue
+            approximate = standing.damaged and code != PollCode.ADMITTED
+            place = last_known(ticket) if approximate else position
+            seconds = eta(place, standing) if code == waiting else 0.0
+            status, ready = _STATUS[code]
+            answers.append(
+                self._standing(
+                    status, sign(event_id, ticket, now), place, seconds, now - ticket // 1000, ready, approximate
+                )
+            )
+        return answers
+
+    def from_memory(self, ticket: int, token: str, position: int, standing: Standing, now: int) -> Response:
+        """The answer to a poll under a lease, whose token stays good; `now` in ms."""
+        return self._standing("waiting", token, position, eta(position, standing), now - ticket // 1000, False, True)
+
+    def _standing(  # noqa: PLR0917 - once a poll, and by position it costs less
+        self, status: Status, token: str, position: int, seconds: float | None, waited: int, ready: bool, rough: bool
+    ) -> Response:
+        after = self.poll_after_ms(seconds)
+        eta_sec = None if seconds is None else math.ceil(seconds)
+        waiting_time = waited // 1000 if waited > 0 else 0
+        answer = StatusResponse(status, token, position, eta_sec, waiting_time, ready, after, rough)
+        return json_response(200, answer, retry_after(-(-after // 1000)))
+
+    def poll_after_ms(self, seconds: float | None) -> int:
+        """When to come back: 2 s at the front, then a quarter of the ETA, with jitter so that crowds thin out."""
+        wished = _UNKNOWN_POLL_S if seconds is None else seconds / 4
+        wished = max(wished, _FRONT_POLL_S)
+        wished = min(wished, self._longest_poll)
+        return int(wished * (800 + 200 * random.random())) or 1
+
+
+def eta(position: int, standing: Standing) -> float | None:
+    """Seconds until somebody at this position can come in; None while nobody can."""
+    missing = position - standing.tokens
+    # At rate 0 nobody beyond the tokens comes in, however fast the head of the line moved a moment ago.
+    if standing.paused or standing.damaged or (missing > 0 and standing.rate <= 0):
+        return None
+    return min(missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0

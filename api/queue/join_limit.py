@@ -1,0 +1,71 @@
+"""How often one client may join: a token bucket for each address."""
+
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from api.http.core import HttpError, Scope
+
+MAX_ADDRESSES = 65_536
+"""Addresses remembered, 160 bytes each. Who is forgotten, the longest silent first, has a full bucket: a flood of
+addresses refuses nobody."""
+
+_MINUTE = 60_000_000_000
+_IPV4_IN_IPV6 = bytes(10) + b"\xff\xff"
+
+
+class JoinLimit:
+    """So many joins at once from one address, earned back evenly over a minute; `clock` in ns.
+
+    The address is the one that `header` names, if a trusted proxy sets it, else the connection's peer.
+    """
+
+    def __init__(self, per_minute: int, header: str | None, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._price = _MINUTE // per_minute
+        self._header = header.lower().encode("latin-1") if header else None
+        self._clock = clock
+        self._full_at: OrderedDict[bytes, int] = OrderedDict()
+
+    def take(self, scope: Scope) -> None:
+        """Counts a join; raises HttpError 429 if its address has none left."""
+        address = self._address(scope)
+        if address is None:
+            return
+        now = self._clock()
+        full_at = max(now, self._full_at.get(address, now))
+        excess = full_at + self._price - now - _MINUTE
+        self._full_at[address] = full_at if excess > 0 else full_at + self._price
+        self._full_at.move_to_end(address)
+        if len(self._full_at) > MAX_ADDRESSES:
+            self._full_at.popitem(last=False)
+        if excess > 0:
+            after = -(-excess // 1_000_000_000)
+            raise HttpError(429, "RATE_LIMITED", "too many joins from this address", retry_after=after)
+
+    def _address(self, scope: Scope) -> bytes | None:
+        """Who is counted; None if nobody can be told apart: a peer on a Unix socket, without the header."""
+        if self._header:
+            named = [value for name, value in scope["headers"] if name == self._header]
+            # Whatever comes before the last entry, the client may have written itself.
+            last = named[-1].rpartition(b",")[2] if named else b""
+            if address := network(last.decode("latin-1")):
+                return address
+        client = scope.get("client")
+        return network(client[0]) if client else None
+
+
+def network(text: str) -> bytes | None:
+    """An IPv4 address, or the /64 of an IPv6 one, for a client has all of that; without a port. None if neither."""
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        if ":" not in host:
+            return socket.inet_pton(socket.AF_INET, host)
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except (OSError, ValueError):
+        return None
+    return packed[12:] if packed.startswith(_IPV4_IN_IPV6) else packed[:8]

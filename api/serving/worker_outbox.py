@@ -1,0 +1,147 @@
+"""What this process asks of the workers, gathered and sent once a second: a job a kind, however many events."""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable
+
+import structlog
+
+from api.serving.clock import RedisClock
+from shared.errors import DaegiError
+from shared.jobs import Jobs
+from shared.line.line import CHUNK, Line
+
+_log = structlog.get_logger(__name__)
+
+MAX_HEARTBEATS = 100_000
+"""Heartbeats held in memory (about 100 bytes each); who comes on top is polled exactly."""
+
+_MAX_REPAIRS = 10_000
+_ACTIVITY_MS = 5000
+
+
+class Errands:
+    """Heartbeats of polls under a lease, indexes to publish, tickets to repair, and which events are active.
+
+    A job may be lost: the sweep makes up for it. Heartbeats may not, so if the job queue is away they are applied
+    here, and kept while Redis is away too.
+    """
+
+    def __init__(self, line: Line, jobs: Jobs, clock: RedisClock) -> None:
+        self.events = 0
+        self._line, self._jobs, self._clock = line, jobs, clock
+        self.held = 0
+        self._heartbeats: dict[str, set[int]] = {}
+        self._oldest = 0.0
+        self._changed: set[str] = set()
+        self._active: set[str] = set()
+        self._noted: dict[str, int] = {}
+        self._damaged: set[str] = set()
+        self._repairs: dict[str, set[int]] = {}
+
+    def hear(self, event_id: str, ticket: int) -> bool:
+        """Notes a heartbeat; False if no more can be held, and it has to be told to Redis itself."""
+        tickets = self._heartbeats.get(event_id)
+        if tickets is None:
+            tickets = self._heartbeats[event_id] = set()
+        if ticket not in tickets:
+            if self.held >= MAX_HEARTBEATS:
+                # After an outage nobody is expired for a whole heartbeat life, heard or not.
+                return self._line.is_away(event_id)
+            if not self.held:
+                self._oldest = time.monotonic()
+            self.held += 1
+            tickets.add(ticket)
+        return True
+
+    def lag(self) -> float:
+        """Seconds that the oldest heartbeat held has waited."""
+        return time.monotonic() - self._oldest if self.held else 0.0
+
+    def change(self, event_id: str) -> None:
+        """This event's places changed, or somebody looked at them."""
+        self._changed.add(event_id)
+
+    def note(self, event_id: str, now: int) -> bool:
+        """Whether this event's activity at `now` (ms) is yet to be written, which the caller then does."""
+        if 0 <= now - self._noted.get(event_id, -_ACTIVITY_MS) < _ACTIVITY_MS:
+            return False
+        self._noted[event_id] = now
+        return True
+
+    def repair(self, event_id: str, tickets: Iterable[int] = ()) -> None:
+        """These tickets' entries, or without tickets the event's, need repair."""
+        wanted = set(tickets)
+        if wanted and len(self._repairs.get(event_id, ())) < _MAX_REPAIRS:
+            self._repairs.setdefault(event_id, set()).update(wanted)
+        else:
+            self._damaged.add(event_id)
+
+    async def run(self) -> None:
+        """Sends once a second until cancelled."""
+        while True:
+            # With jitter: a fleet that was started together would come back to a restarted queue together.
+            await asyncio.sleep(random.uniform(0.75, 1.25))
+            await self.send()
+
+    async def send(self) -> None:
+        """Sends what has been gathered."""
+        for errand in (self._send_heartbeats, self._send_repairs, self._send_changes, self._send_activity):
+            try:
+                await errand()
+            except DaegiError as error:
+                _log.debug("an errand has to wait", errand=errand.__name__, error=str(error))
+            except Exception:  # noqa: BLE001 - one errand's fault must not end the others
+                _log.exception("an errand failed", errand=errand.__name__)
+
+    async def _send_heartbeats(self) -> None:
+        heartbeats, self._heartbeats, self.held, oldest = self._heartbeats, {}, 0, self._oldest
+        if not heartbeats:
+            return
+        try:
+            await self._jobs.refresh_heartbeats({event: list(tickets) for event, tickets in heartbeats.items()})
+            return
+        except DaegiError as error:
+            _log.debug("heartbeats are applied here", error=str(error))
+        for event_id, tickets in heartbeats.items():
+            waiting = list(tickets)
+            while waiting:
+                try:
+                    await self._line.refresh(event_id, waiting[:CHUNK])
+                    del waiting[:CHUNK]
+                except DaegiError:
+                    for ticket in waiting:
+                        self.hear(event_id, ticket)
+                    self._oldest = oldest
+                    break
+
+    async def _send_repairs(self) -> None:
+        damaged, repairs = self._damaged, self._repairs
+        self._damaged, self._repairs = set(), {}
+        if not damaged and not repairs:
+            return
+        await self._jobs.repair_index(list(damaged), {event: list(tickets) for event, tickets in repairs.items()})
+
+    async def _send_changes(self) -> None:
+        changed, self._changed = self._changed, set()
+        self._active |= changed
+        if changed:
+            await self._jobs.compute_positions(list(changed))
+
+    async def _send_activity(self) -> None:
+        now = self._clock.now()
+        # The pulse finds out when Redis is back; it comes back to a fleet little by little.
+        if now is None or self._line.is_away():
+            return
+        active, self._active = self._active, set()
+        due = [event_id for event_id in active if self.note(event_id, now)]
+        self._noted = {event: at for event, at in self._noted.items() if 0 <= now - at < _ACTIVITY_MS}
+        try:
+            self.events = await self._line.note_activity(due, now)
+        except DaegiError:
+            # Nobody sweeps an event that is not listed.
+            self._active.update(due)
+            for event_id in due:
+                self._noted.pop(event_id, None)
+            raise

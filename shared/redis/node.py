@@ -1,0 +1,198 @@
+"""One Redis server: how commands, pipelines and scripts reach it, and whether it answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shared.errors import DaegiError, NotReplicatedError, UnavailableError, UnknownVersionError
+from shared.redis.script import Script
+from shared.redis.server_info import Server
+
+MAX_CONNECTIONS = 8
+"""Per process and server, whatever the load: requests share round trips, they don't get connections of their own."""
+
+Value = str | bytes | int
+Command = tuple[Value, ...]
+
+_WAIT_MS = 500
+
+# A replica, or a node that is no longer the master, answers these too: they say nothing about writes.
+_READS = frozenset({"CLUSTER", "GET", "HGET", "HSCAN", "INFO", "XRANGE", "ZCARD", "ZRANGE"})
+
+# redis-py takes the code away from those it has a class for; errors out of scripts have it somewhere inside.
+_REFUSAL_TYPES = (ReadOnlyError, BusyLoadingError)
+_REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY ")
+
+
+class MovedError(UnavailableError):
+    """This node does not serve the key's slot, the one at this address does. Nothing was executed."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__("another node of the cluster has this")
+        self.host, self.port = host, port
+
+
+class Node:
+    """A Redis server, over a few connections. Nothing is ever sent twice: an enqueue would count people double.
+
+    `reachable` is what the last call found: None before the first; `trips` counts round trips by kind, `busy` the
+    connections in use. Raises UnavailableError when the server is away or refuses, UnknownVersionError for a state
+    written by another version of Daegi; in a cluster also MovedError.
+    """
+
+    clustered: Literal[False] = False
+
+    def __init__(self, redis: Redis, host: str = "") -> None:
+        self.reachable: bool | None = None
+        self.host = host
+        self.trips = {"lua": 0, "pipeline": 0, "command": 0}
+        self.busy = 0
+        self._redis = redis
+        # Not the pool: who waits there cannot be told meanwhile that Redis is away.
+        self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._flagged = True
+
+    @property
+    def away(self) -> int:
+        """1 if the server did not answer when it was last asked."""
+        return int(self.reachable is False)
+
+    def is_away(self, key: str) -> bool:
+        """Whether the server of this key did not answer when it was last asked."""
+        return self.reachable is False
+
+    async def command(self, *command: Value) -> Any:
+        """One command's reply."""
+        self.trips["command"] += 1
+        return await self._send(command)
+
+    async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies of commands that share a round trip and a connection; raises the first error among them."""
+        self.trips["pipeline"] += 1
+        return await self._send_all(commands) if len(commands) > 1 else [await self._send(commands[0])]
+
+    async def script(self, script: Script, keys: Sequence[str], *args: Value, acks: int = 0) -> Any:
+        """A Lua step's reply, once `acks` replicas have what it wrote."""
+        # The third try is for Redis 6.2, which first has to refuse the flags.
+        for last in (False, False, True):
+            flagged = self._flagged
+            variant = script.flagged if flagged else script
+            call = ("EVALSHA", variant.sha, len(keys), *keys, *args)
+            self.trips["lua"] += 1
+            try:
+                if not acks:
+                    return await self._send(call)
+                # On the same connection, and so on the node that wrote: another would not know what to wait for.
+                reply, replicas = await self._send_all([call, ("WAIT", acks, _WAIT_MS)])
+                if replicas < acks:
+                    raise NotReplicatedError(f"only {replicas} of {acks} replicas have it")
+                return reply
+            except NoScriptError:
+                # Redis restarted, or never had it: nothing was executed, so sending it again is safe.
+                if last:
+                    raise
+                await self._load(variant, flagged=flagged)
+        raise AssertionError("unreachable")
+
+    async def watch(self) -> None:
+        """Nothing to do beside the calls: there is one server, and the pulse asks for it."""
+
+    async def servers(self) -> list[Server]:
+        """What INFO says."""
+        return [Server.parse(self.host, await self.command("INFO"))]
+
+    async def disconnect(self) -> None:
+        """Closes the connections that nobody uses."""
+        await self._redis.connection_pool.disconnect(inuse_connections=False)
+
+    async def aclose(self) -> None:
+        """Closes every connection."""
+        await self._redis.aclose()
+
+    async def _send(self, command: Command) -> Any:
+        try:
+            async with self._connection():
+                reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
+        except Exception as error:
+            raise self._translate(error) from error
+        if command[0] not in _READS:
+            self.reachable = True
+        return reply
+
+    async def _send_all(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            async with self._connection():
+                # Raised there, an error would carry the command, and with it whose it was.
+                results: list[Any] = await pipeline.execute(raise_on_error=False)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+        except Exception as error:
+            raise self._translate(error) from error
+        self.reachable = True
+        return results
+
+    async def _load(self, script: Script, *, flagged: bool) -> None:
+        try:
+            await self.command("SCRIPT", "LOAD", script.source)
+        except ResponseError:
+            # Redis 6.2 knows no flags.
+            if not flagged:
+                raise
+            self._flagged = False
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[None]:
+        hoped = self.reachable is not False
+        async with self._connections:
+            # Whoever waited behind those that found Redis away need not find out again.
+            if hoped and self.reachable is False:
+                raise UnavailableError
+            self.busy += 1
+            try:
+                yield
+            finally:
+                self.busy -= 1
+
+    def _translate(self, error: Exception) -> Exception:
+        text = str(error)
+        if isinstance(error, DaegiError):
+            return error
+        if isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "OOM " in text):
+            return UnavailableError("Redis has no memory left")
+        if _is_disconnect(error) or _is_refusal(error):
+            self.reachable = False
+            return UnavailableError(f"Redis is away: {type(error).__name__}")
+        if isinstance(error, ResponseError):
+            if text.startswith("MOVED "):
+                host, _, port = text.split(" ")[2].rpartition(":")
+                return MovedError(host or self.host, int(port))
+            if text.startswith(("ASK ", "TRYAGAIN ")):
+                return UnavailableError("the event is being moved to another node")
+            if "SCHEMA" in text:
+                return UnknownVersionError(text)
+        return error
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    """Whether Redis could not be reached, or did not answer."""
+    if isinstance(error, RuntimeError):
+        # uvloop's word for a server that hung up while redis-py was saying hello to it.
+        return "the handler is closed" in str(error)
+    return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether Redis answered that it takes no writes now: a replica, loading, failing over."""
+    return isinstance(error, _REFUSAL_TYPES) or (
+        isinstance(error, RedisError) and any(word in str(error) for word in _REFUSALS)
+    )

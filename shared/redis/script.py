@@ -1,0 +1,27 @@
+"""A Lua script as Redis knows it: by the SHA-1 of its source, so that old and new code overlap safely in a rollout."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha1
+from typing import Final, Self
+
+_ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
+
+
+@dataclass(frozen=True)
+class Script:
+    """One script. `allow_oom`: Redis 7 and later runs it with memory full, too."""
+
+    name: str
+    source: str
+    allow_oom: bool = False
+
+    @cached_property
+    def sha(self) -> str:
+        """What EVALSHA calls it by."""
+        return sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    @cached_property
+    def flagged(self) -> Self:
+        """The script with its flags in front, which Redis 6.2 cannot read; itself if it has none."""
+        return type(self)(self.name, _ALLOW_OOM + self.source) if self.allow_oom else self

@@ -1,0 +1,239 @@
+"""Every DAEGI_ setting, with its type, default and meaning; ``python -m shared.settings`` prints them."""
+
+import re
+import ssl
+from functools import cached_property
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
+
+from pydantic import DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableError
+from sentry_sdk.utils import BadDsn, Dsn
+
+from shared.event_id import EVENT_ID
+from shared.redaction import mask_url
+from shared.settings.redis_url import RedisUrl
+
+DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
+
+_MIN_SECRET = 32
+_TOO_WEAK = (
+    f"in production each has to be your own and have {_MIN_SECRET} characters or more; "
+    'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
+)
+
+_DAY, _YEAR = 86_400, 31_536_000
+
+_Seconds = Annotated[float, Field(ge=0.001, le=_DAY)]
+_EventId = Annotated[str, Field(pattern=f"^{EVENT_ID.pattern}$")]
+_HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*$")]
+
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#]+", re.IGNORECASE | re.ASCII)
+
+
+class SecretUrl(SecretStr):
+    """A URL that may hold a password, which alone is not shown."""
+
+    def _display(self) -> str:
+        return mask_url(self.get_secret_value())
+
+
+class Settings(BaseSettings):
+    """The settings of one process, frozen. Lists are JSON; times are in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DAEGI_", frozen=True, extra="ignore", allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    environment: Literal["development", "production"] = Field(
+        "development", description="In production a default or short secret keeps a process from starting"
+    )
+    redis_url: SecretUrl = Field(
+        SecretUrl("redis://127.0.0.1:6379/0"),
+        description="Redis with the lines: redis://, redis+cluster:// or redis+sentinel:// (rediss for TLS)",
+    )
+    jobs_redis_url: SecretUrl | None = Field(
+        None, description="Redis with the job queue; by default the one with the lines"
+    )
+    redis_ca_file: str | None = Field(None, description="CA certificate for rediss://")
+    key_prefix: str = Field("", pattern=r"^[^\s{}]*$", description="Precedes every key (tenancy)")
+    min_replicas_ack: int = Field(0, ge=0, le=16, description="Replicas that must have a join before its answer")
+    max_events: int = Field(10_000, ge=1, description="From this many events on nobody's first join opens another")
+    host: str = Field("127.0.0.1", description="IP address the api listens on")
+    port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
+    processes: int = Field(1, ge=1, le=256, description="Api processes on that port")
+    drain_seconds: float = Field(
+        0, ge=0, le=300, description="On SIGTERM /readyz says no for this long, and all else goes on, before the end"
+    )
+    worker_metrics_port: int = Field(
+        9464, ge=0, le=65_535, description="Port on which a worker answers /metrics, on DAEGI_HOST; 0: none"
+    )
+    metrics_events: list[_EventId] = Field(
+        default_factory=list, description="Events with metrics of their own; by default the 20 longest lines"
+    )
+    metrics_dir: DirectoryPath | None = Field(
+        None, description="Where the api processes of one port add up their metrics; python -m api makes one"
+    )
+    token_secrets: list[SecretStr] = Field(
+        default_factory=lambda: [SecretStr(DEVELOPMENT_SECRET)],
+        min_length=1,
+        description="Sign the tokens: the first signs, all verify",
+    )
+    admin_keys: list[SecretStr] = Field(
+        default_factory=list, description="Bearer keys of the admin API; none disables it"
+    )
+    trusted_user_header: _HeaderName | None = Field(
+        None, description="Header in which your gateway names the verified user"
+    )
+    heartbeat_ttl: _Seconds = Field(300, description="Seconds of silence after which someone has left the line")
+    line_ttl: float = Field(3600, ge=0.001, le=_YEAR, description="Seconds for which an empty declared event is kept")
+    dedupe_ttl: _Seconds = Field(300, description="Seconds for which an Idempotency-Key is good, at most twice as many")
+    pass_ttl: _Seconds = Field(30, description="Seconds for which a reservation is good")
+    ready_ttl: _Seconds = Field(90, description="Seconds of silence after which someone whose turn it is steps aside")
+    call_fresh: _Seconds = Field(6, description="Seconds for which a call holds up the next ones")
+    admit_rate: float = Field(50, ge=0, le=1_000_000, description="People let in per second, per event")
+    admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
+    max_batch: int = Field(256, ge=1, le=256, description="Requests in one script call")
+    max_pending: int = Field(8000, ge=1, description="Requests that may wait to be served in one process")
+    joins_per_minute: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Joins a minute from one address (an IPv6 /64), in each process; 0 is any number",
+    )
+    trusted_address_header: _HeaderName | None = Field(
+        None,
+        description="Header in which your proxy names the client's address (of a list the last counts); "
+        "without one joins are counted by the connection's peer, which behind a proxy is everybody",
+    )
+    open_events: bool = Field(True, description="A first join creates an event; false: events must be declared")
+    cors_origins: list[str] = Field(default_factory=list, description='Origins whose pages may call the api, or ["*"]')
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="How it is written; auto is text in a terminal, but not in production, and JSON elsewhere"
+    )
+    sentry_dsn: SecretStr | None = Field(None, description="Where unexpected errors are reported")
+
+    @field_validator("redis_url", "jobs_redis_url")
+    @classmethod
+    def _check_url(cls, url: SecretUrl | None, info: ValidationInfo) -> SecretUrl | None:
+        if not url and info.field_name == "jobs_redis_url":
+            return None
+        kind = RedisUrl.parse(url.get_secret_value() if url else "").kind
+        if info.field_name == "jobs_redis_url" and kind != "server":
+            raise ValueError("arq needs one server for its queue: redis://host:6379/0 or rediss://host:6379/0")
+        return url
+
+    @field_validator("redis_ca_file")
+    @classmethod
+    def _check_ca_file(cls, path: str | None) -> str | None:
+        if path:
+            try:
+                ssl.create_default_context(cafile=path)
+            except ssl.SSLError as error:
+                raise ValueError(f"{path} holds no certificate in PEM") from error
+            except OSError as error:
+                raise ValueError(f"cannot read {path}: {error.strerror}") from error
+        return path
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        try:
+            ip_address(host)
+        except ValueError as error:
+            raise ValueError("an IP address is needed, like 127.0.0.1, or 0.0.0.0 for all of them") from error
+        return host
+
+    @field_validator("metrics_dir", mode="before")
+    @classmethod
+    def _check_metrics_dir(cls, path: object) -> object:
+        return path or None
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: list[str]) -> list[str]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f'{origin!r} is no origin like https://shop.example, without a path, or "*"')
+        return origins
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_dsn(cls, dsn: SecretStr | None) -> SecretStr | None:
+        if dsn and dsn.get_secret_value():
+            try:
+                Dsn(dsn.get_secret_value())
+            except BadDsn as error:
+                raise ValueError(str(error)) from error
+        return dsn
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        problems = []
+        for name, secrets in (("DAEGI_TOKEN_SECRETS", self.token_secrets), ("DAEGI_ADMIN_KEYS", self.admin_keys)):
+            values = [secret.get_secret_value() for secret in secrets]
+            if not all(values):
+                problems.append(f"{name}: one of them is empty")
+            elif self.environment == "production" and not all(map(_is_strong, values)):
+                problems.append(f"{name}: {_TOO_WEAK}")
+        if not self.jobs_redis_url and RedisUrl.parse(self.lines_url).kind != "server":
+            problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a Redis of its own, arq knows no cluster")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def lines_url(self) -> str:
+        """Where the lines live, password included."""
+        return self.redis_url.get_secret_value()
+
+    @property
+    def jobs_url(self) -> str:
+        """Where the job queue lives, password included."""
+        return (self.jobs_redis_url or self.redis_url).get_secret_value()
+
+    @cached_property
+    def sweep_seconds(self) -> int:
+        """Time between two sweeps: 5 s, less where a short heartbeat life (a test's) asks for it."""
+        return max(1, min(5, int(self.heartbeat_ttl / 30)))
+
+    def warnings(self) -> list[str]:
+        """What an operator should know about these settings, a sentence each."""
+        found = []
+        if any(secret.get_secret_value() == DEVELOPMENT_SECRET for secret in self.token_secrets):
+            found.append("DAEGI_TOKEN_SECRETS is not set: tokens are signed with the public development secret")
+        if self.heartbeat_ttl < 180:
+            found.append("DAEGI_HEARTBEAT_TTL under 180 s is for tests: people lose their place too easily")
+        if self.ready_ttl > 0.3 * self.heartbeat_ttl:
+            found.append("DAEGI_READY_TTL over 0.3 of DAEGI_HEARTBEAT_TTL is for tests")
+        if self.pass_ttl > self.heartbeat_ttl:
+            found.append("DAEGI_PASS_TTL is cut to DAEGI_HEARTBEAT_TTL")
+        return found
+
+
+def _is_strong(secret: str) -> bool:
+    return len(secret) >= _MIN_SECRET and secret != DEVELOPMENT_SECRET
+
+
+class SettingsError(Exception):
+    """A setting is wrong; one readable line for each that is."""
+
+
+def load_settings() -> Settings:
+    """The settings of the environment; raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"][:1]).upper()
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"DAEGI_{name}: {message}" if name else message)
+        raise SettingsError("\n".join(lines)) from error
+    except UnreadableError as error:
+        # It names the field and keeps the value, which may be a secret, to itself.
+        found = re.search(r'field "(\w+)"', str(error))
+        name = found[1].upper() if found else "*"
+        raise SettingsError(f'DAEGI_{name}: a JSON list is needed, like ["one", "two"]') from error

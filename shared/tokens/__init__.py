@@ -1,0 +1,1 @@
+"""Signed tokens: who stands where, provable without asking Redis."""

@@ -1,0 +1,1 @@
+"""The jobs, one a file, and the sweep that asks for them."""

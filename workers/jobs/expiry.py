@@ -1,0 +1,56 @@
+"""reap_expired: visits events, expires the silent, and ends what nobody needs any more."""
+
+import math
+
+import structlog
+
+from shared.jobs import Work
+from shared.line.replies import Reaped
+from shared.settings import Settings
+from workers.context import Tools, for_each, job
+from workers.jobs.sweep import PER_SWEEP
+
+_log = structlog.get_logger(__name__)
+
+_CALLS = 64
+"""Script calls an event may have in one visit, so that none starves the others."""
+
+
+def longest_gap(settings: Settings, events: int) -> int:
+    """Ms from which a gap in sweeps or pulses is an interruption (DESIGN.md, Grace), with this many events.
+
+    A full cycle is computed: measured, an outage would make itself look usual.
+    """
+    life = settings.heartbeat_ttl * 1000
+    cycle = math.ceil(max(events, 1) / PER_SWEEP) * settings.sweep_seconds * 1000
+    return round(min(life / 3, max(life / 10, 3 * cycle)))
+
+
+@job
+async def reap_expired(tools: Tools, work: Work) -> None:
+    """Visits each event; one that has long been empty goes, unless somebody was active in it meanwhile."""
+    line = tools.line
+    gap = longest_gap(tools.settings, await line.count_events())
+    fleet = await line.fleet(gap)
+
+    async def visit(event_id: str) -> Reaped:
+        return await line.reap(event_id, interrupted=fleet.interrupted, longest_gap=gap)
+
+    async def reap(event_id: str) -> None:
+        reaped = await visit(event_id)
+        expired = reaped.expired
+        for _ in range(_CALLS - 1):
+            if not reaped.more:
+                break
+            reaped = await visit(event_id)
+            expired += reaped.expired
+        if expired:
+            _log.info("people were expired", event_id=event_id, expired=expired)
+        if reaped.unlinked:
+            # The activity is from before the visit: whoever joined since has changed it.
+            await line.forget(event_id, work.activity[event_id])
+            tools.measures.forget(event_id)
+        elif tools.measures.wants(event_id, reaped.standing.waiting):
+            tools.measures.event(event_id, await line.describe(event_id), grace=reaped.grace)
+
+    await for_each(line, work.activity, reap)

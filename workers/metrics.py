@@ -1,0 +1,156 @@
+"""What a worker measures, and where it is asked for it."""
+
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Literal, get_args
+
+import structlog
+from prometheus_client import start_http_server
+
+from shared.line.replies import Described
+from shared.redis.server_info import Server
+from shared.settings import Settings
+from shared.telemetry.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+MOST_EVENTS = 20
+"""Events with metrics of their own, unless DAEGI_METRICS_EVENTS names them."""
+
+LIFE = 60.0
+"""Seconds for which a worker tells what it saw, as long as a sweep of all events takes: another may see them next."""
+
+_JOB_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+_OVERTAKEN_MS = 5000
+
+Outcome = Literal["done", "left", "refused", "failed"]
+
+
+class Measures:
+    """The worker's metrics. Every worker tells of an event what it last saw: over workers take the maximum."""
+
+    def __init__(self, settings: Settings, functions: Iterable[str] = ()) -> None:
+        self.metrics = metrics = Metrics()
+        self._chosen = frozenset(settings.metrics_events)
+        self._seen: dict[str, int] = {}
+        self._jobs = metrics.counter("daegi_jobs", "Jobs worked on, by what became of them", "function", "outcome")
+        self._seconds = metrics.histogram(
+            "daegi_job_duration_seconds", "Time a job took", "function", bounds=_JOB_SECONDS
+        )
+        for function in functions:
+            self._seconds.of(function)
+            for outcome in get_args(Outcome):
+                self._jobs.add(0, function, outcome)
+        self._depth = metrics.gauge("daegi_queue_depth", "Jobs that wait or are worked on", merge="max", life=LIFE)
+        self._repaired = metrics.counter("daegi_repaired_entries", "Entries written back by repair")
+        self._people = metrics.counter(
+            "daegi_people", "What became of people, since the event began", "event", "what", life=LIFE
+        )
+        gauges = {
+            "waiting": "People in line",
+            "called": "People whose turn it is",
+            "absent": "People who stepped aside",
+            "tokens": "People who may come in at once",
+            "rate": "People let in per second at most",
+            "head_speed": "People per second who leave the front of the line",
+            "damaged": "1 while log and line differ and the door is closed",
+            "paused": "1 while the event is paused",
+            "grace": "1 while nobody is expired, after an interruption of ours",
+        }
+        self._event = {
+            name: metrics.gauge(f"daegi_event_{name}", text, "event", merge="max", life=LIFE)
+            for name, text in gauges.items()
+        }
+        self._cpu = metrics.counter(
+            "daegi_redis_cpu_seconds", "CPU time of Redis's main thread", "node", "mode", life=LIFE
+        )
+        self._memory = metrics.gauge("daegi_redis_memory_bytes", "Memory that Redis uses", "node", life=LIFE)
+        self._memory_limit = metrics.gauge(
+            "daegi_redis_memory_limit_bytes", "Memory that Redis may use, 0 for any", "node", life=LIFE
+        )
+
+    @contextmanager
+    def job(self, function: str) -> Iterator[list[Outcome]]:
+        """Around a job; its outcome is put into the list."""
+        began = time.perf_counter()
+        outcome: list[Outcome] = []
+        try:
+            yield outcome
+        finally:
+            self._seconds.of(function).observe(time.perf_counter() - began)
+            self._jobs.add(1, function, outcome[0] if outcome else "failed")
+
+    def queue(self, depth: int) -> None:
+        """So many jobs wait."""
+        self._depth.set(depth)
+
+    def repaired(self, entries: int) -> None:
+        """So many entries were missing."""
+        self._repaired.add(entries)
+
+    def redis(self, servers: Iterable[Server]) -> None:
+        """How busy and full Redis is."""
+        for server in servers:
+            self._cpu.set(server.cpu_user, server.address, "user")
+            self._cpu.set(server.cpu_system, server.address, "system")
+            self._memory.set(server.memory, server.address)
+            self._memory_limit.set(server.memory_limit, server.address)
+
+    def wants(self, event_id: str, waiting: int) -> bool:
+        """Whether this event, with so many in line, has metrics of its own: the longest lines, or those chosen."""
+        if self._chosen:
+            return event_id in self._chosen
+        told = self._told()
+        return event_id in told or len(told) < MOST_EVENTS or waiting > min(told.values())
+
+    def forget(self, event_id: str) -> None:
+        """This event is no more, or not among the longest."""
+        self._seen.pop(event_id, None)
+        for family in (self._people, *self._event.values()):
+            family.forget(event_id)
+
+    def event(self, event_id: str, found: Described, *, grace: bool) -> None:
+        """How an event stands."""
+        standing = found.standing
+        # Of two jobs the later one may have the older answer, and a counter that falls has begun anew.
+        if 0 < self._seen.get(event_id, 0) - standing.now < _OVERTAKEN_MS:
+            return
+        # Asked for again: others were told while this one was looked at.
+        if not self.wants(event_id, standing.waiting):
+            return
+        told = self._told()
+        if event_id not in told and len(told) >= MOST_EVENTS:
+            self.forget(min(told, key=told.__getitem__))
+        self._seen[event_id] = standing.now
+        for name in ("waiting", "tokens", "rate", "head_speed", "damaged", "paused"):
+            self._event[name].set(getattr(standing, name), event_id)
+        self._event["called"].set(found.called, event_id)
+        self._event["absent"].set(found.absent, event_id)
+        self._event["grace"].set(grace, event_id)
+        for what, total in found.totals.items():
+            self._people.set(total, event_id, what)
+
+    def _told(self) -> dict[str, float]:
+        """The length of each line that is told."""
+        return {event_id: waiting for (event_id,), waiting in list(self._event["waiting"].values.items())}
+
+    @asynccontextmanager
+    async def served(self, settings: Settings) -> AsyncIterator[None]:
+        """Answers /metrics on a port of its own; a port that is taken costs the metrics, not the worker."""
+        if not settings.worker_metrics_port:
+            yield
+            return
+        try:
+            server, thread = start_http_server(settings.worker_metrics_port, settings.host, registry=self.metrics)
+        except OSError as error:
+            _log.warning("this worker has no metrics", port=settings.worker_metrics_port, error=error.strerror)
+            yield
+            return
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
