@@ -26,38 +26,48 @@ _OTHER_FILES = 256
 
 def main() -> int:
     """Reads the settings, checks the port, serves until SIGTERM or Ctrl-C."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m api",
         description="Daegi's ingress: joins, polls, enters and leaves over HTTP.",
         epilog="It takes its settings from the environment: DAEGI_REDIS_URL, DAEGI_HOST, DAEGI_PORT, "
         "DAEGI_PROCESSES and the others of python -m shared.settings.",
-    ).parse_args()
+    )
+    parser.add_argument(
+        "--interface",
+        choices=("auto", "rsgi", "asgi"),
+        default="auto",
+        help="how granian hands requests over: RSGI is faster, but hides header values that are not ASCII, so auto is "
+        "ASGI where DAEGI_TRUSTED_USER_HEADER names users, else RSGI (%(default)s)",
+    )
+    interface = parser.parse_args().interface
     try:
         settings = load_settings()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
+    if interface == "auto":
+        interface = "asgi" if settings.trusted_user_header else "rsgi"
     if problem := _obstacle(settings.host, settings.port):
         print(problem, file=sys.stderr)
         return 1
     telemetry.configure(settings)
     error_reports.watch_for_crashes()
     if settings.processes == 1 or settings.metrics_dir:
-        _serve(settings)
+        _serve(settings, interface)
         return 0
     with tempfile.TemporaryDirectory(prefix="daegi-metrics-") as directory:
         os.environ["DAEGI_METRICS_DIR"] = directory
-        _serve(settings)
+        _serve(settings, interface)
     return 0
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: Settings, interface: str) -> None:
     Granian(
-        "api.app:create_app",
+        "api.app:create_app" if interface == "asgi" else "api.app:create_rsgi_app",
         factory=True,
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.ASGI,
+        interface=Interfaces(interface),
         workers=settings.processes,
         http=HTTPModes.http1,
         websockets=False,

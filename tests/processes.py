@@ -167,12 +167,18 @@ class Process:
         raise NotImplementedError
 
 
+DEFAULT_SERVER = os.environ.get("DAEGI_TEST_SERVER", "granian")
+"""What serves the api: `granian` (RSGI), `granian-asgi` or `uvicorn`. `make test` runs tests/api on the first two."""
+
+
 class Api(Process):
-    """The ingress under the server that the Procfile uses, or under uvicorn."""
+    """The ingress under the server that the Procfile uses, over either interface, or under uvicorn."""
 
     module = "api"
 
-    def __init__(self, redis_url: str, *, server: str = "granian", probe: str = "/readyz", **settings: object) -> None:
+    def __init__(
+        self, redis_url: str, *, server: str = DEFAULT_SERVER, probe: str = "/readyz", **settings: object
+    ) -> None:
         self.port = free_port()
         self.url = f"http://{LOCALHOST}:{self.port}"
         self._server, self._probe = server, probe
@@ -181,8 +187,8 @@ class Api(Process):
     @property
     def command(self) -> list[str]:
         """What is run."""
-        if self._server == "granian":
-            return super().command
+        if self._server.startswith("granian"):
+            return [*super().command, *(["--interface", "asgi"] if self._server == "granian-asgi" else [])]
         return [
             *(sys.executable, "-m", "uvicorn", "--factory", "api.app:create_app", "--port", str(self.port)),
             *("--no-access-log", "--loop", "uvloop", "--http", "httptools"),

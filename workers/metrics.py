@@ -40,7 +40,7 @@ class Measures:
             "daegi_job_duration_seconds", "Time a job took", "function", bounds=_JOB_SECONDS
         )
         for function in functions:
-            self._seconds.of(function)
+            self._seconds.labelled(function)
             for outcome in get_args(Outcome):
                 self._jobs.add(0, function, outcome)
         self._depth = metrics.gauge("daegi_queue_depth", "Jobs that wait or are worked on", merge="max", life=LIFE)
@@ -79,7 +79,7 @@ class Measures:
         try:
             yield outcome
         finally:
-            self._seconds.of(function).observe(time.perf_counter() - began)
+            self._seconds.labelled(function).observe(time.perf_counter() - began)
             self._jobs.add(1, function, outcome[0] if outcome else "failed")
 
     def queue(self, depth: int) -> None:

@@ -18,8 +18,10 @@ from api.contract.schemas import (
     Page,
     RelogResponse,
 )
-from api.http.core import HttpError, Request, Response, decode, json_response, rfc3339
-from api.serving.worker_outbox import Errands
+from api.http.errors import HttpError
+from api.http.request import Request
+from api.http.response import Response, json_response, rfc3339
+from api.serving.worker_outbox import WorkerOutbox
 from shared.event_id import EVENT_ID
 from shared.line.line import Line
 
@@ -31,9 +33,9 @@ _MAX_LISTED = 1000
 class Admin:
     """The handlers of /api/v1/admin, behind bearer keys."""
 
-    def __init__(self, line: Line, errands: Errands, keys: Sequence[SecretStr]) -> None:
+    def __init__(self, line: Line, outbox: WorkerOutbox, keys: Sequence[SecretStr]) -> None:
         self._line = line
-        self._errands = errands
+        self._outbox = outbox
         self._keys = [key.get_secret_value().encode() for key in keys]
         self._decode = msgspec.json.Decoder(EventChanges).decode
 
@@ -46,21 +48,23 @@ class Admin:
         listed = [EventListEntry(event_id, rfc3339(activity * 1000)) for event_id, activity in events]
         return json_response(200, EventListResponse(listed, page.offset, total))
 
-    async def read_event(self, request: Request, event_id: str) -> Response:
+    async def read_event(self, request: Request) -> Response:
         """GET /api/v1/admin/events/{event_id}"""
         self._authorize(request)
-        return await self._describe(event_id)
+        return await self._describe(request.parameters["event_id"])
 
-    async def change_event(self, request: Request, event_id: str) -> Response:
+    async def change_event(self, request: Request) -> Response:
         """PUT /api/v1/admin/events/{event_id}: declares it, and changes what the body names, from the next call on."""
         self._authorize(request)
+        event_id = request.parameters["event_id"]
         if not EVENT_ID.fullmatch(event_id):
-            raise HttpError(422, "INVALID_REQUEST", "event_id must match [A-Za-z0-9_.:-]{1,64}")
-        body = await request.body(request.headers())
+            raise HttpError(422, "INVALID_REQUEST", f"event_id must match {EVENT_ID.pattern}")
         try:
-            asked = decode(self._decode, body)
+            asked = await request.json(self._decode)
         except HttpError as error:
-            raise HttpError(422, error.code, error.message) from error
+            if error.code == "INVALID_REQUEST":
+                error.status = 422
+            raise
         changes: dict[str, str] = {"declared": "1"}
         if asked.rate is not msgspec.UNSET:
             changes["rate"] = str(asked.rate)
@@ -72,15 +76,16 @@ class Admin:
             changes["paused"] = str(int(asked.paused))
         await self._line.configure(event_id, changes)
         _log.info("an event was changed", event_id=event_id, **changes)
-        self._errands.change(event_id)
+        self._outbox.mark_changed(event_id)
         return await self._describe(event_id)
 
-    async def relog_event(self, request: Request, event_id: str) -> Response:
+    async def relog_event(self, request: Request) -> Response:
         """POST /api/v1/admin/events/{event_id}/relog: has a damaged line's log written anew from its members."""
         self._authorize(request)
+        event_id = request.parameters["event_id"]
         if not EVENT_ID.fullmatch(event_id) or not await self._line.condemn(event_id):
             raise HttpError(409, "NOT_DAMAGED", "the line of this event is not damaged")
-        self._errands.repair(event_id)
+        self._outbox.request_repair(event_id)
         _log.info("the log of an event is to be written anew", event_id=event_id)
         return json_response(202, RelogResponse("repairing"))
 
@@ -111,18 +116,18 @@ class Admin:
     def _authorize(self, request: Request) -> None:
         if not self._keys:
             raise HttpError(503, "ADMIN_DISABLED", "set DAEGI_ADMIN_KEYS to use the admin API")
-        scheme, _, given = request.headers().get(b"authorization", b"").partition(b" ")
+        given = request.bearer().encode("latin-1")
         # Every key is compared, so that the time tells nothing about which one nearly fits.
         fits = [compare_digest(given, key) for key in self._keys]
-        if scheme.lower() != b"bearer" or not any(fits):
+        if not any(fits):
             raise HttpError(
-                401, "UNAUTHORIZED", "a valid admin key is needed", headers=((b"www-authenticate", b"Bearer"),)
+                401, "UNAUTHORIZED", "a valid admin key is needed", headers=(("www-authenticate", "Bearer"),)
             )
 
 
 def _page(request: Request) -> Page:
     try:
-        query = parse_qs(request.scope["query_string"].decode("latin-1"), max_num_fields=8)
+        query = parse_qs(request.query, max_num_fields=8)
         return msgspec.convert({name: values[0] for name, values in query.items()}, Page, strict=False)
     except msgspec.ValidationError as error:
         raise HttpError(422, "INVALID_REQUEST", str(error)) from error

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
-from api.contract.routes import ALWAYS, MEANINGS, NOWHERE, OPERATIONS, TAGS, Answer, Described, Operation
-from api.contract.schemas import ErrorCode, ErrorResponse, EventPath
+from api.contract.errors import MEANINGS
+from api.contract.routes import ALWAYS, NOWHERE, OPERATIONS, TAGS, Answer, Described, Operation
+from api.contract.schemas import ErrorResponse, EventPath, TokenQuery
 
 Json = dict[str, Any]
 
@@ -18,7 +19,8 @@ A virtual waiting room. Every error has the same envelope, with a trace_id that 
 one of ours. When Redis is away or too much is waiting, the answer is 503 with Retry-After, at once. A user_id in a \
 body is a label that anyone can type; a gateway that knows its users names them in the header of \
 DAEGI_TRUSTED_USER_HEADER, and then each has one place. Where there is no operation the answer is 404 NOT_FOUND, or \
-405 METHOD_NOT_ALLOWED with Allow."""
+405 METHOD_NOT_ALLOWED with Allow. HEAD is answered wherever GET is. A token in a query is in every proxy's log, one \
+in Authorization: Bearer is not."""
 
 _RETRY_AFTER: Json = {"description": "Seconds after which to come back", "schema": {"type": "integer", "minimum": 0}}
 _LATER = frozenset({403, 429, 503})
@@ -58,7 +60,10 @@ def describe() -> Json:
             "responses": {
                 HTTPStatus(status).phrase.replace(" ", ""): _refusal(status, codes) for status, codes in NOWHERE.items()
             },
-            "securitySchemes": {"admin": {"type": "http", "scheme": "bearer", "description": "Of DAEGI_ADMIN_KEYS"}},
+            "securitySchemes": {
+                "admin": {"type": "http", "scheme": "bearer", "description": "Of DAEGI_ADMIN_KEYS"},
+                "waiting": {"type": "http", "scheme": "bearer", "description": "The newest waiting_token"},
+            },
         },
     }
 
@@ -81,12 +86,15 @@ def _operation(one: Operation, components: Mapping[str, Json]) -> Json:
     described: Json = {"operationId": one.name, "tags": [one.tag], "summary": one.summary}
     if one.tag == "admin":
         described["security"] = [{"admin": []}]
+    elif one.query is TokenQuery:
+        # Or in the query.
+        described["security"] = [{"waiting": []}, {}]
     places = {"path": EventPath if "{event_id}" in one.path else None, "query": one.query, "header": one.headers}
     if parameters := [it for where, struct in places.items() for it in _parameters(where, struct, components)]:
         described["parameters"] = parameters
     if one.body:
         described["requestBody"] = {"required": True, "content": _content(_ref(one.body))}
-    refusals: dict[int, tuple[ErrorCode, ...]] = {}
+    refusals: dict[int, tuple[str, ...]] = {}
     for some in (ALWAYS[one.tag], one.refusals):
         for status, codes in some.items():
             refusals[status] = (*refusals.get(status, ()), *codes)
@@ -128,7 +136,7 @@ def _link(operation: str, field: str) -> Json:
     return {"operationId": operation, **asked}
 
 
-def _refusal(status: int, codes: tuple[ErrorCode, ...], *, bare: bool = False) -> Json:
+def _refusal(status: int, codes: tuple[str, ...], *, bare: bool = False) -> Json:
     described: Json = {"description": " ".join(f"{code}: {MEANINGS[code]}." for code in codes)}
     if not bare:
         code = {"properties": {"error": {"properties": {"code": {"enum": list(codes)}}}}}

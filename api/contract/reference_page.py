@@ -43,7 +43,7 @@ def _page(described: Json) -> Iterator[str]:
 
 def _operation(path: str, method: str, operation: Json) -> Iterator[str]:
     yield f'<h3 id="{operation["operationId"]}"><b>{method.upper()}</b> <code>{escape(path)}</code></h3>'
-    yield f"<p>{escape(operation['summary'])}." + (" With an admin key." if "security" in operation else "")
+    yield f"<p>{escape(operation['summary'])}." + (" With an admin key." if "admin" in operation["tags"] else "")
     yield from _table(
         (
             f"<code>{one['name']}</code>",

@@ -1,4 +1,4 @@
-"""Every operation of the api, and what it answers: the one table that the description is made from."""
+"""Every operation of the api: the one table that routes and their description are made from."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from api.contract import schemas
-from api.contract.schemas import ErrorCode
+from api.http.router import Handler, Route
 
 Tag = Literal["queue", "backend", "admin", "operations"]
-Refusals = Mapping[int, tuple[ErrorCode, ...]]
+Refusals = Mapping[int, tuple[str, ...]]
 Described = type[msgspec.Struct]
 
 TAGS: Mapping[Tag, str] = {
@@ -18,31 +18,6 @@ TAGS: Mapping[Tag, str] = {
     "backend": "What the protected backend does.",
     "admin": "What operators do.",
     "operations": "What orchestrators, Prometheus and readers ask for. Answered from memory, never by Redis.",
-}
-
-MEANINGS: Mapping[ErrorCode, str] = {
-    "ADMIN_DISABLED": "There are no admin keys",
-    "ALREADY_REDEEMED": "This ticket has been redeemed",
-    "EVENT_NOT_FOUND": "There is no such event",
-    "EVENT_PAUSED": "Nobody is let in at the moment",
-    "IDEMPOTENCY_KEY_REUSED": "This key was used by somebody else",
-    "INTERNAL_ERROR": "Something went wrong here: the log has the trace_id",
-    "INVALID_REQUEST": "The request is not well formed",
-    "INVALID_TOKEN": "The token is missing or not one of ours, or not of this kind",
-    "METHOD_NOT_ALLOWED": "Not with this method: Allow names those that are",
-    "MISSING_EVENT_ID": "There is no event_id",
-    "MISSING_TOKEN": "There is no token",
-    "NOT_DAMAGED": "The line of this event is not damaged",
-    "NOT_FOUND": "There is nothing at this path",
-    "NOT_READY": "It is not their turn yet",
-    "OVERLOADED": "Too much is waiting, or there are too many events",
-    "BODY_TIMEOUT": "The body did not come within ten seconds",
-    "PAYLOAD_TOO_LARGE": "The body is larger than 16 KiB",
-    "RATE_LIMITED": "Too many joins from this address",
-    "RESERVATION_EXPIRED": "The reservation has lapsed: enter again",
-    "TOKEN_EXPIRED": "The place in line is gone: join again",
-    "UNAUTHORIZED": "A valid admin key is needed",
-    "UNAVAILABLE": "Redis is away, or the event is being moved or repaired",
 }
 
 
@@ -108,10 +83,15 @@ def _leave(name: str, method: str, summary: str) -> Operation:
     )
 
 
-def _probe(method: str, path: str, summary: str, answers: Mapping[int, Described]) -> Operation:
-    name = path.strip("/") if method == "GET" else f"{path.strip('/')}Head"
-    told = tuple(Answer(status, what if method == "GET" else None) for status, what in answers.items())
-    return Operation(name, method, path, "operations", summary, told)
+def _read(path: str, summary: str, answers: Mapping[int, Described | str]) -> tuple[Operation, Operation]:
+    """GET of something that is answered from memory, and HEAD of it."""
+    name = path.strip("/").removesuffix(".json")
+    whole = tuple(Answer(status, what) for status, what in answers.items())
+    bare = tuple(Answer(status, None) for status in answers)
+    return (
+        Operation(name, "GET", path, "operations", summary, whole),
+        Operation(f"{name}Head", "HEAD", path, "operations", summary, bare),
+    )
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -127,6 +107,7 @@ OPERATIONS: tuple[Operation, ...] = (
             404: ("EVENT_NOT_FOUND",),
             408: ("BODY_TIMEOUT",),
             413: ("PAYLOAD_TOO_LARGE",),
+            415: ("UNSUPPORTED_MEDIA_TYPE",),
             422: ("IDEMPOTENCY_KEY_REUSED",),
             429: ("RATE_LIMITED",),
         },
@@ -159,6 +140,7 @@ OPERATIONS: tuple[Operation, ...] = (
             409: ("ALREADY_REDEEMED",),
             408: ("BODY_TIMEOUT",),
             413: ("PAYLOAD_TOO_LARGE",),
+            415: ("UNSUPPORTED_MEDIA_TYPE",),
         },
         headers=schemas.RequestHeaders,
         body=schemas.EnterRequest,
@@ -179,6 +161,7 @@ OPERATIONS: tuple[Operation, ...] = (
             409: ("ALREADY_REDEEMED",),
             408: ("BODY_TIMEOUT",),
             413: ("PAYLOAD_TOO_LARGE",),
+            415: ("UNSUPPORTED_MEDIA_TYPE",),
         },
         headers=schemas.KeyedHeaders,
         body=schemas.RedeemRequest,
@@ -212,7 +195,12 @@ OPERATIONS: tuple[Operation, ...] = (
         "admin",
         "Declare an event, and change what the body names, from the next call on",
         (Answer(200, schemas.EventResponse),),
-        {408: ("BODY_TIMEOUT",), 413: ("PAYLOAD_TOO_LARGE",), 422: ("INVALID_REQUEST",)},
+        {
+            408: ("BODY_TIMEOUT",),
+            413: ("PAYLOAD_TOO_LARGE",),
+            415: ("UNSUPPORTED_MEDIA_TYPE",),
+            422: ("INVALID_REQUEST",),
+        },
         headers=schemas.RequestHeaders,
         body=schemas.EventChanges,
     ),
@@ -226,20 +214,24 @@ OPERATIONS: tuple[Operation, ...] = (
         {409: ("NOT_DAMAGED",)},
         headers=schemas.RequestHeaders,
     ),
-    *(
-        probe
-        for method in ("GET", "HEAD")
-        for probe in (
-            _probe(method, "/healthz", "200 while the process runs", {200: schemas.Health}),
-            _probe(
-                method,
-                "/readyz",
-                "503 until Redis has answered once, and while draining",
-                {200: schemas.Readiness, 503: schemas.Readiness},
-            ),
-        )
+    *_read("/healthz", "200 while the process runs", {200: schemas.Health}),
+    *_read(
+        "/readyz",
+        "503 until Redis has answered once, and while draining",
+        {200: schemas.Readiness, 503: schemas.Readiness},
     ),
-    Operation("metrics", "GET", "/metrics", "operations", "Metrics, for Prometheus", (Answer(200, "text/plain"),)),
-    Operation("openapi", "GET", "/openapi.json", "operations", "This description", (Answer(200, "application/json"),)),
-    Operation("docs", "GET", "/docs", "operations", "This description, to be read", (Answer(200, "text/html"),)),
+    *_read("/metrics", "Metrics, for Prometheus", {200: "text/plain"}),
+    *_read("/openapi.json", "This description", {200: "application/json"}),
+    *_read("/docs", "This description, to be read", {200: "text/html"}),
 )
+
+
+def bind(handlers: Mapping[str, Handler]) -> list[Route]:
+    """The routes of all operations, given each one's handler by its name.
+
+    HEAD has no handler of its own: it is answered wherever GET is. Raises ValueError unless the names agree.
+    """
+    operations = {one.name: one for one in OPERATIONS if one.method != "HEAD"}
+    if odd := operations.keys() ^ handlers.keys():
+        raise ValueError(f"an operation without a handler, or the other way around: {', '.join(sorted(odd))}")
+    return [Route(one.method, one.path, handlers[name]) for name, one in operations.items()]

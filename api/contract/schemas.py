@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from api.contract.errors import MEANINGS
 from shared.event_id import EVENT_ID
 
 MAX_USER_ID = 128
@@ -16,31 +17,7 @@ MIN_KEY, MAX_KEY = 16, 128
 MAX_ETA = 31_536_000
 """Seconds: a year, and whatever is longer, for a rate may be as small as a number can be."""
 
-ErrorCode = Literal[
-    "ADMIN_DISABLED",
-    "ALREADY_REDEEMED",
-    "EVENT_NOT_FOUND",
-    "EVENT_PAUSED",
-    "IDEMPOTENCY_KEY_REUSED",
-    "INTERNAL_ERROR",
-    "INVALID_REQUEST",
-    "INVALID_TOKEN",
-    "METHOD_NOT_ALLOWED",
-    "MISSING_EVENT_ID",
-    "MISSING_TOKEN",
-    "NOT_DAMAGED",
-    "NOT_FOUND",
-    "NOT_READY",
-    "OVERLOADED",
-    "BODY_TIMEOUT",
-    "PAYLOAD_TOO_LARGE",
-    "RATE_LIMITED",
-    "RESERVATION_EXPIRED",
-    "TOKEN_EXPIRED",
-    "UNAUTHORIZED",
-    "UNAVAILABLE",
-]
-
+ErrorCode = Annotated[str, Meta(extra_json_schema={"enum": sorted(MEANINGS)})]
 EventId = Annotated[str, Meta(examples=["concert"], extra_json_schema={"pattern": f"^{EVENT_ID.pattern}$"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 People = Annotated[int, Meta(ge=0)]
@@ -158,7 +135,12 @@ class KeyedHeaders(RequestHeaders, rename={"trace_id": "X-Request-ID", "key": "I
 class TokenQuery(msgspec.Struct):
     """Who asks."""
 
-    token: WaitingToken
+    token: (
+        Annotated[
+            str, Meta(description="The waiting_token, if it is not in Authorization", extra_json_schema=_NOT_EMPTY)
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class EventPath(msgspec.Struct):

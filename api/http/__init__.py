@@ -1,1 +1,1 @@
-"""HTTP without a word about queues: requests, responses, errors, and the servers' protocols."""
+"""HTTP without a word about queues: requests, responses, errors, routing, and the two protocols that servers speak."""

@@ -1,30 +1,27 @@
 """What the ingress measures, for /metrics: requests as they are answered, the rest when somebody asks."""
 
-from api.serving.load_shedding import Gate
+from api.serving.load_shedding import PendingLimit
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
-from api.serving.worker_outbox import Errands
+from api.serving.worker_outbox import WorkerOutbox
 from shared.telemetry.metrics import Buckets, Metrics
-
-OTHER = "other"
-"""The endpoint of whatever is at no path of ours: labels are not for others to choose."""
 
 
 class Traffic:
-    """Requests by endpoint and status, and how long they took, from when they were read to when they were sent."""
+    """Requests by endpoint and status, and the seconds from when their head was read to when their answer was ready."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._seconds = metrics.histogram("http_request_duration_seconds", "Time until the answer was sent", "endpoint")
+        self._seconds = metrics.histogram("http_request_duration_seconds", "Time until the answer is ready", "endpoint")
         self._requests = metrics.counter("http_requests", "Requests answered", "endpoint", "status")
         self._buckets: dict[str, Buckets] = {}
         self._answers: dict[tuple[str, int], int] = {}
-        metrics.before(self._look)
+        metrics.on_collect(self._look)
 
-    def note(self, endpoint: str, status: int, seconds: float) -> None:
+    def observe(self, endpoint: str, status: int, seconds: float) -> None:
         """One was answered."""
         buckets = self._buckets.get(endpoint)
         if buckets is None:
-            buckets = self._buckets[endpoint] = self._seconds.of(endpoint)
+            buckets = self._buckets[endpoint] = self._seconds.labelled(endpoint)
         buckets.observe(seconds)
         answer = endpoint, status
         self._answers[answer] = self._answers.get(answer, 0) + 1
@@ -34,10 +31,12 @@ class Traffic:
             self._requests.set(count, endpoint, str(status))
 
 
-def measure_ingress(metrics: Metrics, gate: Gate, pulse: Pulse, errands: Errands, positions: PositionCache) -> None:
+def measure_ingress(
+    metrics: Metrics, pending: PendingLimit, pulse: Pulse, outbox: WorkerOutbox, positions: PositionCache
+) -> None:
     """Has the state of the ingress looked at whenever its metrics are asked for."""
     shed = metrics.counter("daegi_shed_requests", "Requests refused because too many waited")
-    pending = metrics.gauge("daegi_pending_requests", "Requests that wait for their answer")
+    waiting = metrics.gauge("daegi_pending_requests", "Requests that wait for their answer")
     held = metrics.gauge("daegi_heartbeats_held", "Heartbeats in memory that the workers have not been told yet")
     lag = metrics.gauge("daegi_heartbeat_lag_seconds", "Age of the oldest heartbeat held in memory", merge="max")
     grace = metrics.gauge(
@@ -48,11 +47,11 @@ def measure_ingress(metrics: Metrics, gate: Gate, pulse: Pulse, errands: Errands
     )
 
     def look() -> None:
-        shed.set(gate.refused)
-        pending.set(gate.waiting)
-        held.set(errands.held)
-        lag.set(errands.lag())
+        shed.set(pending.refused)
+        waiting.set(pending.waiting)
+        held.set(outbox.held)
+        lag.set(outbox.lag())
         grace.set(pulse.grace)
         age.set(positions.index_age())
 
-    metrics.before(look)
+    metrics.on_collect(look)

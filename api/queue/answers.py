@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from api.contract.schemas import MAX_ETA, JoinResponse, StatusResponse
-from api.http.core import Response, json_response, retry_after
+from api.http.response import Response, json_response, retry_after
 from shared.line.replies import JoinCode, Joined, PollCode, Polled, Standing
 from shared.settings import Settings
 from shared.tokens.signer import Signer

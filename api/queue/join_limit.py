@@ -5,7 +5,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from api.http.core import HttpError, Scope
+from api.http.errors import HttpError
+from api.http.request import Request
 
 MAX_ADDRESSES = 65_536
 """Addresses remembered, 160 bytes each. Who is forgotten, the longest silent first, has a full bucket: a flood of
@@ -23,13 +24,13 @@ class JoinLimit:
 
     def __init__(self, per_minute: int, header: str | None, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._price = _MINUTE // per_minute
-        self._header = header.lower().encode("latin-1") if header else None
+        self._header = header.lower() if header else None
         self._clock = clock
         self._full_at: OrderedDict[bytes, int] = OrderedDict()
 
-    def take(self, scope: Scope) -> None:
+    def take(self, request: Request) -> None:
         """Counts a join; raises HttpError 429 if its address has none left."""
-        address = self._address(scope)
+        address = self._address(request)
         if address is None:
             return
         now = self._clock()
@@ -43,20 +44,19 @@ class JoinLimit:
             after = -(-excess // 1_000_000_000)
             raise HttpError(429, "RATE_LIMITED", "too many joins from this address", retry_after=after)
 
-    def _address(self, scope: Scope) -> bytes | None:
+    def _address(self, request: Request) -> bytes | None:
         """Who is counted; None if nobody can be told apart: a peer on a Unix socket, without the header."""
         if self._header:
-            named = [value for name, value in scope["headers"] if name == self._header]
+            named = request.header_values(self._header)
             # Whatever comes before the last entry, the client may have written itself.
-            last = named[-1].rpartition(b",")[2] if named else b""
-            if address := network(last.decode("latin-1")):
+            last = named[-1].rpartition(",")[2] if named else ""
+            if address := network(last):
                 return address
-        client = scope.get("client")
-        return network(client[0]) if client else None
+        return network(request.peer) if request.peer else None
 
 
 def network(text: str) -> bytes | None:
-    """An IPv4 address, or the /64 of an IPv6 one, for a client has all of that; without a port. None if neither."""
+    """An IPv4 address, or the /64 of an IPv6 one (a client has all of it), with or without a port; None for neither."""
     host = text.strip()
     if host.startswith("["):
         host = host[1:].partition("]")[0]

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from api.serving.load_shedding import Gate, Patience
+from api.serving.load_shedding import Patience, PendingLimit
 from shared.telemetry.metrics import Buckets
 
 _log = structlog.get_logger(__name__)
@@ -45,20 +45,21 @@ class Batcher(Generic[RequestT, AnswerT]):
     algorithm has it, unless a whole batch has come: then a second one is sent meanwhile.
 
     An error of a batch reaches every caller in it. A caller that goes away takes nobody with it: its request is
-    dropped if it is still waiting, else its answer is. The gate refuses, later, those who have waited too long.
+    dropped if it is still waiting, else its answer is. Requests that have waited too long are handed to `pending`,
+    which refuses them later.
     """
 
     def __init__(
         self,
         flush: Flush[RequestT, AnswerT],
-        gate: Gate,
+        pending: PendingLimit,
         sizes: Buckets,
         *,
         max_batch: int = 256,
         max_in_flight: int = 2,
     ) -> None:
         self._flush = flush
-        self._gate = gate
+        self._pending = pending
         self._sizes = sizes
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
@@ -70,8 +71,8 @@ class Batcher(Generic[RequestT, AnswerT]):
     def submit(self, event_id: str, request: RequestT) -> "asyncio.Future[AnswerT]":
         """The future answer to a request: an OverloadedError if too many wait already, or before it for too long."""
         future: asyncio.Future[AnswerT] = self._loop.create_future()
-        if not self._gate.enter():
-            self._gate.hold((future,))
+        if not self._pending.acquire():
+            self._pending.hold((future,))
             return future
         lane = self._lanes.get(event_id)
         if lane is None:
@@ -101,13 +102,13 @@ class Batcher(Generic[RequestT, AnswerT]):
         lane.scheduled = False
         while lane.requests and self._may_start(lane):
             if overdue := lane.patience.overdue(lane.since, self._loop.time(), self._max_batch):
-                self._gate.leave(overdue)
-                self._gate.hold(lane.take(overdue)[1])
+                self._pending.release(overdue)
+                self._pending.hold(lane.take(overdue)[1])
                 continue
             requests, futures = lane.take(self._max_batch)
             if any(map(asyncio.Future.cancelled, futures)):
                 there = [pair for pair in zip(requests, futures, strict=True) if not pair[1].cancelled()]
-                self._gate.leave(len(futures) - len(there))
+                self._pending.release(len(futures) - len(there))
                 requests, futures = [request for request, _ in there], [future for _, future in there]
             if requests:
                 self._sizes.observe(len(requests))
@@ -131,7 +132,7 @@ class Batcher(Generic[RequestT, AnswerT]):
         def answer(answers: Sequence[AnswerT] | Exception) -> None:
             nonlocal answered
             answered = True
-            self._gate.serve(len(futures))
+            self._pending.serve(len(futures))
             lane.unanswered -= 1
             if isinstance(answers, Exception):
                 for future in futures:
@@ -156,7 +157,7 @@ class Batcher(Generic[RequestT, AnswerT]):
             self._start(event_id, lane)
 
 
-def told(operation: str, flush: Flush[RequestT, AnswerT]) -> Flush[RequestT, AnswerT]:
+def logged(operation: str, flush: Flush[RequestT, AnswerT]) -> Flush[RequestT, AnswerT]:
     """The same, with a line in the log for each batch."""
 
     async def run(event_id: str, requests: list[RequestT], answer: "Answer[AnswerT]") -> None:

@@ -1,4 +1,4 @@
-"""Who may wait in this process, for how long, and when those are refused whose wait was too long."""
+"""Load shedding: how many requests may wait in this process, for how long, and when the excess is refused."""
 
 import asyncio
 from bisect import bisect_left
@@ -53,8 +53,8 @@ class Patience:
         return bisect_left(since, now - PATIENCE, hi=excess)
 
 
-class Gate:
-    """Counts who waits to be served, at most `limit`, and holds back whoever won't be until they are refused.
+class PendingLimit:
+    """Counts the requests that wait to be served, at most `limit`, and holds the excess back until it is refused.
 
     Places in line are given in the order of arrival, so requests are served in that order too, also under overload:
     newest first would keep waits as short, but would turn every burst around and reward whoever asks again and again.
@@ -72,26 +72,26 @@ class Gate:
         self._served = 0
         self._ticking = False
 
-    def enter(self) -> bool:
-        """One more waits, unless that would be too many."""
+    def acquire(self) -> bool:
+        """One more request waits; False if that would be too many."""
         if self.waiting >= self.limit:
             return False
         self.waiting += 1
         return True
 
-    def serve(self, people: int) -> None:
-        """So many have their answer."""
-        self.waiting -= people
-        self._served += people
+    def serve(self, requests: int) -> None:
+        """This many have their answer."""
+        self.waiting -= requests
+        self._served += requests
 
-    def leave(self, people: int) -> None:
-        """So many don't wait any more, and had no answer."""
-        self.waiting -= people
+    def release(self, requests: int) -> None:
+        """This many no longer wait, and had no answer."""
+        self.waiting -= requests
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Waits in no queue; raises OverloadedError at once if too many wait."""
-        if not self.enter():
+    def one(self) -> Iterator[None]:
+        """Around a request that is in no batch; raises OverloadedError at once if too many wait."""
+        if not self.acquire():
             self.refused += 1
             raise OverloadedError
         try:
@@ -100,14 +100,14 @@ class Gate:
             self.serve(1)
 
     def hold(self, futures: "Iterable[asyncio.Future[Any]]") -> None:
-        """They get an OverloadedError when there is time for it."""
+        """Has these refused with an OverloadedError when there is time for it."""
         self._held.extend(futures)
         if not self._ticking:
             self._ticking = True
             self._loop.call_later(TICK, self._tick)
 
-    def drain(self) -> None:
-        """Refuses all who are held."""
+    def refuse_all_held(self) -> None:
+        """Refuses all that are held."""
         self._refuse(len(self._held))
 
     def _tick(self) -> None:
@@ -120,8 +120,8 @@ class Gate:
         if self._ticking:
             self._loop.call_later(TICK, self._tick)
 
-    def _refuse(self, people: int) -> None:
-        for _ in range(min(people, len(self._held))):
+    def _refuse(self, requests: int) -> None:
+        for _ in range(min(requests, len(self._held))):
             future = self._held.popleft()
             if not future.done():
                 self.refused += 1

@@ -15,13 +15,13 @@ from shared.line.line import CHUNK, Line
 _log = structlog.get_logger(__name__)
 
 MAX_HEARTBEATS = 100_000
-"""Heartbeats held in memory (about 100 bytes each); who comes on top is polled exactly."""
+"""Heartbeats held in memory (about 100 bytes each); the excess is polled exactly."""
 
 _MAX_REPAIRS = 10_000
 _ACTIVITY_MS = 5000
 
 
-class Errands:
+class WorkerOutbox:
     """Heartbeats of polls under a lease, indexes to publish, tickets to repair, and which events are active.
 
     A job may be lost: the sweep makes up for it. Heartbeats may not, so if the job queue is away they are applied
@@ -29,19 +29,19 @@ class Errands:
     """
 
     def __init__(self, line: Line, jobs: Jobs, clock: RedisClock) -> None:
-        self.events = 0
+        self.known_events = 0
         self._line, self._jobs, self._clock = line, jobs, clock
         self.held = 0
         self._heartbeats: dict[str, set[int]] = {}
         self._oldest = 0.0
         self._changed: set[str] = set()
         self._active: set[str] = set()
-        self._noted: dict[str, int] = {}
+        self._claimed: dict[str, int] = {}
         self._damaged: set[str] = set()
         self._repairs: dict[str, set[int]] = {}
 
-    def hear(self, event_id: str, ticket: int) -> bool:
-        """Notes a heartbeat; False if no more can be held, and it has to be told to Redis itself."""
+    def record_heartbeat(self, event_id: str, ticket: int) -> bool:
+        """Holds a heartbeat until the next send; False if no more can be held, and Redis has to be asked at once."""
         tickets = self._heartbeats.get(event_id)
         if tickets is None:
             tickets = self._heartbeats[event_id] = set()
@@ -59,24 +59,32 @@ class Errands:
         """Seconds that the oldest heartbeat held has waited."""
         return time.monotonic() - self._oldest if self.held else 0.0
 
-    def change(self, event_id: str) -> None:
+    def mark_changed(self, event_id: str) -> None:
         """This event's places changed, or somebody looked at them."""
         self._changed.add(event_id)
 
-    def note(self, event_id: str, now: int) -> bool:
-        """Whether this event's activity at `now` (ms) is yet to be written, which the caller then does."""
-        if 0 <= now - self._noted.get(event_id, -_ACTIVITY_MS) < _ACTIVITY_MS:
+    def claim_activity(self, event_id: str, now: int) -> bool:
+        """Whether the caller is to write this event's activity at `now` (ms): True once every few seconds."""
+        if 0 <= now - self._claimed.get(event_id, -_ACTIVITY_MS) < _ACTIVITY_MS:
             return False
-        self._noted[event_id] = now
+        self._claimed[event_id] = now
         return True
 
-    def repair(self, event_id: str, tickets: Iterable[int] = ()) -> None:
+    def request_repair(self, event_id: str, tickets: Iterable[int] = ()) -> None:
         """These tickets' entries, or without tickets the event's, need repair."""
         wanted = set(tickets)
         if wanted and len(self._repairs.get(event_id, ())) < _MAX_REPAIRS:
             self._repairs.setdefault(event_id, set()).update(wanted)
         else:
             self._damaged.add(event_id)
+
+    def count_new_event(self) -> None:
+        """A join of ours opened an event."""
+        self.known_events += 1
+
+    def count_events(self, events: int) -> None:
+        """This many are listed; others that were opened meanwhile may not be yet."""
+        self.known_events = max(self.known_events, events)
 
     async def run(self) -> None:
         """Sends once a second until cancelled."""
@@ -87,13 +95,13 @@ class Errands:
 
     async def send(self) -> None:
         """Sends what has been gathered."""
-        for errand in (self._send_heartbeats, self._send_repairs, self._send_changes, self._send_activity):
+        for part in (self._send_heartbeats, self._send_repairs, self._send_changes, self._send_activity):
             try:
-                await errand()
+                await part()
             except DaegiError as error:
-                _log.debug("an errand has to wait", errand=errand.__name__, error=str(error))
-            except Exception:  # noqa: BLE001 - one errand's fault must not end the others
-                _log.exception("an errand failed", errand=errand.__name__)
+                _log.debug("the outbox has to wait", part=part.__name__, error=str(error))
+            except Exception:  # noqa: BLE001 - a fault of one must not keep back the others
+                _log.exception("the outbox failed", part=part.__name__)
 
     async def _send_heartbeats(self) -> None:
         heartbeats, self._heartbeats, self.held, oldest = self._heartbeats, {}, 0, self._oldest
@@ -112,7 +120,7 @@ class Errands:
                     del waiting[:CHUNK]
                 except DaegiError:
                     for ticket in waiting:
-                        self.hear(event_id, ticket)
+                        self.record_heartbeat(event_id, ticket)
                     self._oldest = oldest
                     break
 
@@ -135,13 +143,13 @@ class Errands:
         if now is None or self._line.is_away():
             return
         active, self._active = self._active, set()
-        due = [event_id for event_id in active if self.note(event_id, now)]
-        self._noted = {event: at for event, at in self._noted.items() if 0 <= now - at < _ACTIVITY_MS}
+        due = [event_id for event_id in active if self.claim_activity(event_id, now)]
+        self._claimed = {event: at for event, at in self._claimed.items() if 0 <= now - at < _ACTIVITY_MS}
         try:
-            self.events = await self._line.note_activity(due, now)
+            self.known_events = await self._line.note_activity(due, now)
         except DaegiError:
             # Nobody sweeps an event that is not listed.
             self._active.update(due)
             for event_id in due:
-                self._noted.pop(event_id, None)
+                self._claimed.pop(event_id, None)
             raise

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 _log = structlog.get_logger(__name__)
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.12, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bounds of what takes time; 0.12 s is the promise of ORIGIN.md for a join's p95."""
@@ -71,7 +71,7 @@ class Family(msgspec.Struct):
                 self.values.pop(labels, None)
                 self.times.pop(labels, None)
 
-    def of(self, *labels: str) -> "Buckets":
+    def labelled(self, *labels: str) -> "Buckets":
         """The buckets of a histogram, to be kept by whoever observes often."""
         found = self.buckets.get(labels)
         if found is None:
@@ -118,7 +118,7 @@ class Metrics(Collector):
         """How large something is, how often."""
         return self._new(Family("histogram", name, text, labels, bounds=bounds))
 
-    def before(self, look: Callable[[], None]) -> None:
+    def on_collect(self, look: Callable[[], None]) -> None:
         """Called whenever the metrics are asked for: takes over what is counted elsewhere."""
         self._looks.append(look)
 
@@ -188,7 +188,7 @@ def _merge(into: Family, family: Family) -> None:
         else:
             into.values[labels] = max(known, value) if family.merge == "max" else known + value
     for labels, buckets in family.buckets.items():
-        one = into.of(*labels)
+        one = into.labelled(*labels)
         one.counts = [a + b for a, b in zip(one.counts, buckets.counts, strict=True)]
         one.total += buckets.total
 

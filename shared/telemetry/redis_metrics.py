@@ -21,4 +21,4 @@ def measure_redis(metrics: Metrics, redis: RedisClient) -> None:
         busy.set(redis.busy)
         away.set(redis.away)
 
-    metrics.before(look)
+    metrics.on_collect(look)

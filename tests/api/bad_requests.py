@@ -1,5 +1,6 @@
 """Requests that are refused for what they are, with the status and code of each; none needs Redis to be refused."""
 
+import gzip
 from typing import NamedTuple
 
 from shared.tokens.signer import Signer
@@ -34,6 +35,7 @@ def _chunked(path: str, size: int) -> bytes:
 def _joins() -> list[Bad]:
     refused: list[tuple[str, object, str]] = [
         ("a body that is no JSON", b"event_id=concert", "INVALID_REQUEST"),
+        ("a broken body that curl calls a form", b"{'event_id': 'concert'}", "INVALID_REQUEST"),
         ("no body", b"", "INVALID_REQUEST"),
         ("a list", [], "INVALID_REQUEST"),
         ("a text", "concert", "INVALID_REQUEST"),
@@ -54,7 +56,8 @@ def _joins() -> list[Bad]:
         ("user_id half a character", {"event_id": "concert", "user_id": "\ud800"}, "INVALID_REQUEST"),
         ("bytes that are no UTF-8", b'{"event_id": "concert", "user_id": "\xff\xfe"}', "INVALID_REQUEST"),
         ("UTF-16", '{"event_id": "concert"}'.encode("utf-16"), "INVALID_REQUEST"),
-        ("a byte order mark", b'\xef\xbb\xbf{"event_id": "concert"}', "INVALID_REQUEST"),
+        ("two byte order marks", b'\xef\xbb\xbf\xef\xbb\xbf{"event_id": "concert"}', "INVALID_REQUEST"),
+        ("a byte order mark alone", b"\xef\xbb\xbf", "INVALID_REQUEST"),
         ("half an object", b'{"event_id": "concert"', "INVALID_REQUEST"),
         ("an object and more", b'{"event_id": "concert"} {}', "INVALID_REQUEST"),
         ("NaN", b'{"event_id": NaN}', "INVALID_REQUEST"),
@@ -72,12 +75,33 @@ def _joins() -> list[Bad]:
             Bad(f"join: key {len(key)} long", post(JOIN, sound, f"Idempotency-Key: {key}"), 400, "INVALID_REQUEST")
             for key in ("", "k" * 15, "k" * 129, "k" * 4000)
         ),
+        *(
+            Bad(f"join: {name}", post(JOIN, body, *headers), 415, "UNSUPPORTED_MEDIA_TYPE")
+            for name, body, headers in (
+                ("a form", b"event_id=concert", (FORM,)),
+                (
+                    "a form in capitals",
+                    b"event_id=concert",
+                    ("Content-Type: Application/X-WWW-Form-Urlencoded;charset=utf-8",),
+                ),
+                ("a form with files", b"--x\r\n\r\n--x--", ("Content-Type: multipart/form-data; boundary=x",)),
+                ("an empty form", b"", (FORM,)),
+                ("gzip", gzip.compress(b'{"event_id": "concert"}'), ("Content-Encoding: gzip",)),
+                ("Brotli that is none", b"\x8b", ("Content-Encoding: br", FORM)),
+            )
+        ),
+        *(
+            Bad(f"join: key {key!r}", post(JOIN, sound, f"Idempotency-Key: {key}"), 400, "INVALID_REQUEST")
+            for key in ("a-key-of-sixteen-or-more-\xe9", "a-key-of-sixteen-or-more-\xc3\xa9", "\xff" * 32)
+        ),
         Bad("join: a body too large", post(JOIN, b" " * 16_385), 413, "PAYLOAD_TOO_LARGE"),
         Bad("join: said to be too large", _declared(16_385), 413, "PAYLOAD_TOO_LARGE"),
         Bad("join: said to be far too large", _declared(10**12), 413, "PAYLOAD_TOO_LARGE"),
         Bad("join: too large in chunks", _chunked(JOIN, 0x8000), 413, "PAYLOAD_TOO_LARGE"),
     ]
 
+
+FORM = "Content-Type: application/x-www-form-urlencoded"
 
 ODD_NAMES = (
     " ", "a b", "a/b", "a~b", "a{b}", "concert\n", "\0", "a\0b", "대기", "á", "..%2f", "a*", "{}", "'", "\u2028",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from api.serving.batcher import Batcher
-from api.serving.load_shedding import Gate
+from api.serving.load_shedding import PendingLimit
 from shared.telemetry.metrics import Buckets
 
 Answers = Callable[[Any], None]
@@ -22,10 +22,10 @@ class Desk:
         self.open = self.most_open = 0
         self.go, self.end = asyncio.Event(), asyncio.Event()
         self.error: Exception | None = None
-        self.gate = Gate(limit)
+        self.pending = PendingLimit(limit)
         # The one place that knows how a batcher is made.
         self.batcher: Batcher[int, str] = Batcher(
-            self.flush, self.gate, Buckets((1,), [0, 0]), max_batch=max_batch, max_in_flight=max_in_flight
+            self.flush, self.pending, Buckets((1,), [0, 0]), max_batch=max_batch, max_in_flight=max_in_flight
         )
 
     async def ask(self, event: str, request: int) -> str:

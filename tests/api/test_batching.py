@@ -94,7 +94,7 @@ async def test_draining_with_nothing_to_do_ends() -> None:
     desk.release()
     await gathered(*desk.callers("a", 1))
     await asyncio.wait_for(desk.batcher.drain(), 20)
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_an_error_reaches_every_caller_of_its_batch_and_nobody_else() -> None:
@@ -110,7 +110,7 @@ async def test_an_error_reaches_every_caller_of_its_batch_and_nobody_else() -> N
     desk.release()
     assert await gathered(*desk.callers("a", 4)) == ["a:4"]
     await desk.batcher.drain()
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_a_flush_that_forgets_to_answer_leaves_nobody_waiting() -> None:
@@ -120,7 +120,7 @@ async def test_a_flush_that_forgets_to_answer_leaves_nobody_waiting() -> None:
 
     desk = Forgetful()
     assert [type(error) for error in await gathered(*desk.callers("a", 1, 2))] == [RuntimeError, RuntimeError]
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_a_caller_that_goes_while_waiting_is_never_sent() -> None:
@@ -134,7 +134,7 @@ async def test_a_caller_that_goes_while_waiting_is_never_sent() -> None:
     assert isinstance(found[1], asyncio.CancelledError)
     assert [requests for _, requests in desk.batches] == [[1], [3]]
     await desk.batcher.drain()
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_a_caller_that_goes_while_its_batch_is_in_flight_harms_nobody() -> None:
@@ -147,7 +147,7 @@ async def test_a_caller_that_goes_while_its_batch_is_in_flight_harms_nobody() ->
     found = await gathered(*callers)
     assert (found[0], found[2]) == ("a:1", "a:3")
     await desk.batcher.drain()
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_all_callers_gone_is_no_reason_to_stop() -> None:
@@ -160,7 +160,7 @@ async def test_all_callers_gone_is_no_reason_to_stop() -> None:
     await gathered(*callers)
     assert await gathered(*desk.callers("a", 3)) == ["a:3"]
     await desk.batcher.drain()
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_beyond_the_limit_callers_are_refused() -> None:
@@ -174,7 +174,7 @@ async def test_beyond_the_limit_callers_are_refused() -> None:
     # Whoever was answered waits no more, so there is room again.
     assert await gathered(*desk.callers("a", 8)) == ["a:8"]
     await desk.batcher.drain()
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_an_answer_makes_room_though_its_flush_goes_on() -> None:
@@ -202,18 +202,18 @@ async def test_the_next_batch_does_not_wait_for_what_follows_the_answer_to_the_f
 
 async def test_the_gate_is_one_for_all_batchers_and_for_who_waits_alone() -> None:
     desk = Desk(limit=2)
-    with desk.gate.alone():
+    with desk.pending.one():
         desk.callers("a", 1)
         await settle()
         with pytest.raises(OverloadedError):
             await desk.ask("a", 2)
-        with pytest.raises(OverloadedError), desk.gate.alone():
+        with pytest.raises(OverloadedError), desk.pending.one():
             raise AssertionError("there was no room")
     desk.release()
     await desk.batcher.drain()
-    with suppress(ZeroDivisionError), desk.gate.alone():
+    with suppress(ZeroDivisionError), desk.pending.one():
         raise ZeroDivisionError
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 async def test_a_slow_batch_of_one_event_does_not_hold_up_a_full_one_behind_it() -> None:

@@ -107,7 +107,7 @@ async def play(desk: Scheduled, schedule: list[tuple[str, Any, int]]) -> tuple[l
                 drains.append(asyncio.create_task(desk.batcher.drain()))
             case "answer" | "fail" | "fail late" | "end":
                 desk.decide(what, argument)
-        assert 0 <= desk.gate.waiting <= desk.gate.limit
+        assert 0 <= desk.pending.waiting <= desk.pending.limit
     desk.let_all_through()
     async with asyncio.timeout(20):
         found = await asyncio.gather(*(task for _, _, task in callers), return_exceptions=True)
@@ -152,7 +152,7 @@ def test_nobody_is_lost_mixed_up_or_counted_twice(
             assert order == sorted(order)
         assert desk.most_in_flight <= max_in_flight
         assert all(len(batch.requests) <= max_batch for batch in desk.flushes)
-        assert desk.gate.waiting == 0
+        assert desk.pending.waiting == 0
         assert not any(desk.in_flight.values())
 
     with mock.patch.multiple("api.serving.load_shedding", PATIENCE=patience, BURST=patience, TICK=0):

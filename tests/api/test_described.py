@@ -90,6 +90,7 @@ async def a_visit(http: httpx.AsyncClient, event: str) -> None:
         refused(await refuse(http, STRANGER.waiting(event, TICKET)), 400, "INVALID_TOKEN")
     for path in (JOIN, "/api/v1/queue/enter", "/api/v1/queue/redeem"):
         refused(await http.post(path, content=b" " * 20_000), 413, "PAYLOAD_TOO_LARGE")
+        refused(await http.post(path, data={"event_id": event}), 415, "UNSUPPORTED_MEDIA_TYPE")
     refused(await http.post(JOIN, json={}), 400, "MISSING_EVENT_ID")
     # As small as a number can be.
     await configure(http, f"{event}-slow", rate=5e-324, burst=0)
@@ -114,6 +115,8 @@ async def an_operators_day(http: httpx.AsyncClient, redis: Redis, event: str) ->
     refused(await http.put(f"{ADMIN}/{event}", json={"rate": -1}, headers=OPERATOR), 422, "INVALID_REQUEST")
     too_large = await http.put(f"{ADMIN}/{event}", content=b" " * 20_000, headers=OPERATOR)
     refused(too_large, 413, "PAYLOAD_TOO_LARGE")
+    form = await http.put(f"{ADMIN}/{event}", data={"rate": "1"}, headers=OPERATOR)
+    refused(form, 415, "UNSUPPORTED_MEDIA_TYPE")
     refused(await http.post(f"{ADMIN}/{event}/relog", headers=OPERATOR), 409, "NOT_DAMAGED")
     await join(http, event)
     # Somebody is in line whom the log does not know.
@@ -197,4 +200,4 @@ async def explore(http: httpx.AsyncClient, where: Path, *arguments: str) -> None
             running.kill()
             await running.wait()
     assert running.returncode == 0, said
-    assert "Operations:       16 selected" in said
+    assert "Operations:       19 selected" in said

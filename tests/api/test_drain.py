@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-import api.app
+from api.process import cancel
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
 from shared.line.line import Line
@@ -111,5 +111,5 @@ async def test_a_task_ends_also_when_a_cancellation_is_lost_in_it() -> None:
     task = asyncio.create_task(beat())
     await asyncio.sleep(0)
     async with asyncio.timeout(10):
-        await api.app._end(task)
+        await cancel(task)
     assert task.cancelled()

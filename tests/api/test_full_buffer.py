@@ -3,7 +3,7 @@
 import pytest
 
 from api.serving.clock import RedisClock
-from api.serving.worker_outbox import Errands
+from api.serving.worker_outbox import WorkerOutbox
 from shared.jobs import Jobs
 from shared.settings import Settings
 from tests.conftest import MakeLine
@@ -14,12 +14,12 @@ async def test_whom_it_cannot_hold_any_more_is_polled_exactly_unless_redis_is_aw
 ) -> None:
     monkeypatch.setattr("api.serving.worker_outbox.MAX_HEARTBEATS", 2)
     line = make_line()
-    errands = Errands(line, Jobs(Settings()), RedisClock())
+    outbox = WorkerOutbox(line, Jobs(Settings()), RedisClock())
     monkeypatch.setattr(line, "is_away", lambda event_id: False)
-    assert errands.hear("concert", 1)
-    assert errands.hear("play", 1)
-    assert not errands.hear("concert", 2)
-    assert errands.hear("concert", 1), "it is held already"
+    assert outbox.record_heartbeat("concert", 1)
+    assert outbox.record_heartbeat("play", 1)
+    assert not outbox.record_heartbeat("concert", 2)
+    assert outbox.record_heartbeat("concert", 1), "it is held already"
     # Leases are honoured then, and nobody loses their place for what is not heard.
     monkeypatch.setattr(line, "is_away", lambda event_id: True)
-    assert errands.hear("concert", 2)
+    assert outbox.record_heartbeat("concert", 2)

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from api.http.core import HttpError
+from api.http.asgi import AsgiRequest
+from api.http.errors import HttpError
+from api.http.slow_bodies import SlowBodies
 from api.queue.join_limit import MAX_ADDRESSES, JoinLimit, network
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import JOIN
@@ -17,6 +19,14 @@ from tests.api.calls import Monitor, client, post, read_answer, refused, retry_a
 from tests.processes import Api
 
 SECOND = 1_000_000_000
+
+
+def request_from(address: str) -> AsgiRequest:
+    async def receive() -> dict[str, object]:
+        raise AssertionError("nobody asks for a body")
+
+    scope = {"method": "POST", "path": JOIN, "query_string": b"", "headers": [], "client": (address, 50_000)}
+    return AsgiRequest(scope, receive, SlowBodies())
 
 
 class Clients:
@@ -29,7 +39,7 @@ class Clients:
     def joins(self, address: str) -> int:
         """0 if a join from there goes through, else the seconds after which to try again."""
         try:
-            self._limit.take({"headers": [], "client": (address, 50_000)})
+            self._limit.take(request_from(address))
         except HttpError as error:
             refusal = error
         else:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from api.serving.clock import RedisClock
-from api.serving.worker_outbox import MAX_HEARTBEATS, Errands
+from api.serving.worker_outbox import MAX_HEARTBEATS, WorkerOutbox
 from shared.jobs import Jobs
 from shared.line.line import Line
 from shared.redis.connect import connect
@@ -53,15 +53,15 @@ def _hear(url: str, waiters: int) -> tuple[int, int, int, float]:
 async def _hear_and_send(url: str, waiters: int) -> tuple[int, int, int, float]:
     settings = Settings.model_validate({"redis_url": url})
     redis, jobs = connect(settings, "daegi-scale"), Jobs(settings)
-    errands = Errands(Line(redis, settings), jobs, RedisClock())
-    await errands.send()  # what is imported and allocated once
+    outbox = WorkerOutbox(Line(redis, settings), jobs, RedisClock())
+    await outbox.send()  # what is imported and allocated once
     process = psutil.Process()
     before, first = process.memory_info().rss, time.time_ns() // 1000
     began = time.process_time()
-    held = sum(errands.hear("crowd", first + number * 70) for number in range(waiters))
+    held = sum(outbox.record_heartbeat("crowd", first + number * 70) for number in range(waiters))
     hear_us = (time.process_time() - began) / waiters * 1e6
     resident, peak = process.memory_info().rss - before, 0
-    sending = asyncio.create_task(errands.send())
+    sending = asyncio.create_task(outbox.send())
     while not sending.done():
         peak = max(peak, process.memory_info().rss - before)
         await asyncio.sleep(0)

@@ -25,7 +25,7 @@ async def main(directory, amount):
     metrics.counter("plain", "Unlabelled").add(amount)
     metrics.gauge("hens", "There now").set(amount)
     metrics.gauge("oldest", "Of them", merge="max").set(amount)
-    weights = metrics.histogram("weight", "Of an egg", "farm", bounds=(1.0, 2.0)).of("ours")
+    weights = metrics.histogram("weight", "Of an egg", "farm", bounds=(1.0, 2.0)).labelled("ours")
     for _ in range(amount):
         weights.observe(1.5)
     running = asyncio.create_task(metrics.run())
@@ -62,7 +62,7 @@ def told(metrics: Metrics) -> Exposition:
 
 def test_a_histogram_counts_each_value_in_its_bucket_and_all_above() -> None:
     metrics = Metrics()
-    seconds = metrics.histogram("seconds", "Taken", "endpoint", bounds=(0.1, 0.5, 1.0)).of("/join")
+    seconds = metrics.histogram("seconds", "Taken", "endpoint", bounds=(0.1, 0.5, 1.0)).labelled("/join")
     for value in (0.0, 0.1, 0.2, 0.5, 0.7, 3.0):
         seconds.observe(value)
 
@@ -101,7 +101,7 @@ def test_a_counter_without_labels_is_there_before_it_has_counted() -> None:
 def test_what_is_counted_elsewhere_is_looked_up_when_somebody_asks() -> None:
     metrics, hens = Metrics(), 3
     gauge = metrics.gauge("hens", "There now")
-    metrics.before(lambda: gauge.set(hens))
+    metrics.on_collect(lambda: gauge.set(hens))
 
     assert told(metrics).value("hens") == 3
     hens = 2

@@ -1,4 +1,4 @@
-"""Who may wait, and what becomes of those who wait too long: the gate, and a lane that asks it."""
+"""Who may wait, and what becomes of those who wait too long: the limit on what is pending, and a lane that asks it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import api.serving.load_shedding
-from api.serving.load_shedding import BURST, PATIENCE, Gate, Patience
+from api.serving.load_shedding import BURST, PATIENCE, Patience, PendingLimit
 from shared.errors import OverloadedError
 from tests.api.desk import Desk
 
@@ -25,11 +25,11 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.serving.load_shedding, "BURST", 0)
 
 
-def held(gate: Gate, people: int) -> Futures:
+def held(pending: PendingLimit, people: int) -> Futures:
     """So many who are held back."""
     loop = asyncio.get_running_loop()
     futures: Futures = [loop.create_future() for _ in range(people)]
-    gate.hold(futures)
+    pending.hold(futures)
     return futures
 
 
@@ -83,84 +83,84 @@ def test_whoever_fits_into_the_next_batch_is_never_overdue(ages: list[float], ba
 
 
 async def test_beyond_the_limit_nobody_more_waits() -> None:
-    gate = Gate(2)
-    assert gate.enter()
-    with gate.alone():
-        assert not gate.enter()
-        with pytest.raises(OverloadedError), gate.alone():
+    pending = PendingLimit(2)
+    assert pending.acquire()
+    with pending.one():
+        assert not pending.acquire()
+        with pytest.raises(OverloadedError), pending.one():
             raise AssertionError("there was no room")
-        assert gate.waiting == 2
-    assert gate.enter()
+        assert pending.waiting == 2
+    assert pending.acquire()
 
 
 async def test_who_is_held_takes_nobodys_place() -> None:
-    gate = Gate(2)
-    futures = held(gate, 100)
-    assert gate.enter()
-    assert gate.enter()
-    gate.drain()
+    pending = PendingLimit(2)
+    futures = held(pending, 100)
+    assert pending.acquire()
+    assert pending.acquire()
+    pending.refuse_all_held()
     assert refused(futures) == 100
 
 
 async def test_who_is_held_is_refused_in_time_though_nobody_asks_any_more() -> None:
-    gate = Gate(1000)
-    futures = held(gate, 350)
+    pending = PendingLimit(1000)
+    futures = held(pending, 350)
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
     # Nobody else wants the time.
     assert refused(futures) >= 100
     await until_refused(futures)
     # And again, when it had come to rest.
-    futures += held(gate, 3)
+    futures += held(pending, 3)
     await until_refused(futures)
     assert refused(futures) == 353
 
 
 async def test_while_others_wait_few_are_refused_and_the_oldest_first() -> None:
-    gate = Gate(1000)
-    gate.enter()
-    futures = held(gate, 500)
+    pending = PendingLimit(1000)
+    pending.acquire()
+    futures = held(pending, 500)
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
     done = refused(futures)
     # Ten at a time; a machine that stalls may have come to several.
     assert 10 <= done < 100
     assert not any(one.done() for one in futures[done:])
-    gate.drain()
+    pending.refuse_all_held()
 
 
 async def test_one_is_refused_for_sixteen_who_are_served() -> None:
-    gate = Gate(4000)
-    futures = held(gate, 1000)
+    pending = PendingLimit(4000)
+    futures = held(pending, 1000)
     for _ in range(1601):
-        gate.enter()
-    gate.serve(1600)
+        pending.acquire()
+    pending.serve(1600)
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
     assert 100 <= refused(futures) <= 200
-    gate.drain()
+    pending.refuse_all_held()
 
 
 async def test_the_more_are_held_the_more_are_refused() -> None:
-    gate = Gate(1000)
-    gate.enter()
-    futures = held(gate, 40_000)
+    pending = PendingLimit(1000)
+    pending.acquire()
+    futures = held(pending, 40_000)
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
     # Most would be within ten seconds.
     assert 200 <= refused(futures) <= 1000
-    gate.drain()
+    pending.refuse_all_held()
 
 
 async def test_draining_refuses_whoever_is_held() -> None:
-    gate = Gate(1000)
-    futures = held(gate, 700)
-    gate.drain()
+    pending = PendingLimit(1000)
+    futures = held(pending, 700)
+    pending.refuse_all_held()
     assert refused(futures) == 700
 
 
 async def test_who_went_away_while_held_leaves_nothing_behind() -> None:
-    gate = Gate(10)
-    futures = held(gate, 4)
+    pending = PendingLimit(10)
+    futures = held(pending, 4)
     futures[0].cancel()
     futures[2].cancel()
-    gate.drain()
+    pending.refuse_all_held()
     assert refused([futures[1], futures[3]]) == 2
 
 
@@ -176,7 +176,7 @@ async def test_a_lane_serves_in_the_order_of_arrival_and_sheds_from_the_front() 
     assert [requests for _, requests in desk.batches] == [[1, 2], [8, 9]]
     assert [type(one) for one in found] == [str] * 2 + [OverloadedError] * 5 + [str] * 2
     await desk.batcher.drain()
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 @pytest.mark.usefixtures("impatient")
@@ -191,7 +191,7 @@ async def test_a_flood_of_one_event_sheds_nobody_of_another() -> None:
     found = await asyncio.wait_for(asyncio.gather(*flood, return_exceptions=True), 20)
     assert sum(isinstance(one, OverloadedError) for one in found) == 18
     await desk.batcher.drain()
-    assert desk.gate.waiting == 0
+    assert desk.pending.waiting == 0
 
 
 @pytest.mark.parametrize(("patience", "batches"), [(PATIENCE + 1000, 2), (0, 1)])

@@ -1,0 +1,50 @@
+"""Sends a StreamingResponse for as long as somebody receives it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import structlog
+
+from shared.telemetry import error_reports
+
+_log = structlog.get_logger(__name__)
+
+Chunks = AsyncGenerator[bytes, None]
+
+
+async def stream(
+    chunks: Chunks,
+    send: Callable[[bytes], Awaitable[None]],
+    gone: Callable[[], Awaitable[None]],
+    closed: type[Exception],
+) -> bool:
+    """Sends every chunk until there are no more, or until `gone` returns or `send` raises `closed`, because the client
+    is; then closes the generator. Returns whether all were sent. What the generator raises is logged and reported.
+    """
+    sender, watcher = asyncio.create_task(_send_all(chunks, send)), asyncio.create_task(_wait(gone))
+    try:
+        await asyncio.wait((sender, watcher), return_when=asyncio.FIRST_COMPLETED)
+        sent_all = sender.done()
+    finally:
+        watcher.cancel()
+        sender.cancel()
+        ended, _ = await asyncio.gather(sender, watcher, return_exceptions=True)
+    if isinstance(ended, closed):
+        return False
+    if isinstance(ended, Exception):
+        _log.error("a stream failed", exc_info=ended)
+        error_reports.capture(ended)
+        return False
+    return sent_all
+
+
+async def _send_all(chunks: Chunks, send: Callable[[bytes], Awaitable[None]]) -> None:
+    try:
+        async for chunk in chunks:
+            await send(chunk)
+    finally:
+        await chunks.aclose()
+
+
+async def _wait(gone: Callable[[], Awaitable[None]]) -> None:
+    await gone()

@@ -1,0 +1,63 @@
+"""An application that streams, for a server to serve: `tests.support.streaming_app:create_app` (or create_rsgi_app).
+
+GET /forever sends a line every 20 ms, /three sends three, /broken fails after one. When a generator is closed it says
+so in the file that STREAMING_APP_NOTES names.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+
+from api.http.application import Application
+from api.http.asgi import Asgi
+from api.http.cors import Cors
+from api.http.request import Request
+from api.http.response import StreamingResponse
+from api.http.router import Handler, Route, Router
+from api.http.rsgi import Rsgi
+
+HEADERS = (("content-type", "text/event-stream"), ("cache-control", "no-store"))
+
+
+async def _lines(request: Request) -> AsyncGenerator[bytes, None]:
+    try:
+        for number in count() if request.path == "/forever" else range(3):
+            yield b"line %d\n" % number
+            if request.path == "/broken":
+                raise ZeroDivisionError
+            await asyncio.sleep(0.02)
+    finally:
+        _note(f"{request.path} closed\n")
+
+
+def _note(line: str) -> None:
+    with Path(os.environ["STREAMING_APP_NOTES"]).open("a") as notes:
+        notes.write(line)
+
+
+async def _stream(request: Request) -> StreamingResponse:
+    return StreamingResponse(200, _lines(request), HEADERS)
+
+
+@asynccontextmanager
+async def _running(application: Application) -> AsyncIterator[None]:
+    handler: Handler = _stream
+    application.router = Router([Route("GET", path, handler) for path in ("/forever", "/three", "/broken")])
+    yield
+
+
+def _application() -> Application:
+    return Application(_running, Cors([]), lambda error: None, lambda endpoint, status, seconds: None)
+
+
+def create_app() -> Asgi:
+    """For an ASGI server."""
+    return Asgi(_application())
+
+
+def create_rsgi_app() -> Rsgi:
+    """For granian's RSGI."""
+    return Rsgi(_application())
