@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PINS := .constraints.txt
+PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 # Errors are still told in full; warnings of the build backend, which nobody who sets up can act on, are not.
 PIP := -m pip --disable-pip-version-check --quiet --quiet
 
@@ -25,7 +26,8 @@ run: $(READY) ## Run a Redis of its own, the api and a worker; Ctrl-C stops them
 	@$(BIN)/python -m shared.dev $(BIN)/python -m honcho start
 
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
-	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+	@$(PYTEST) $(ARGS)
+	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; DAEGI_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 
 lint: $(READY) ## Check style, types and who imports whom
 	$(BIN)/python -m ruff check

@@ -13,7 +13,9 @@ from redis.asyncio import Redis
 
 from api.app import create_app
 from shared.dev.redis_server import LOCALHOST, RedisServer
+from tests.api.bad_requests import STATUS
 from tests.api.calls import (
+    OPERATOR,
     Monitor,
     join,
     open_all_connections,
@@ -25,6 +27,8 @@ from tests.api.calls import (
     try_status,
 )
 from tests.processes import SECRET, Api, Relay, eventually, free_port
+
+ADMIN = "/api/v1/admin/events"
 
 
 async def test_it_starts_and_stays_up_without_redis_and_is_ready_once_redis_has_answered(event: str) -> None:
@@ -90,6 +94,20 @@ def _process_as_it_was() -> Iterator[None]:
 async def relay(redis_server: RedisServer) -> AsyncIterator[Relay]:
     async with Relay(redis_server.port) as opened:
         yield opened
+
+
+async def test_head_is_answered_wherever_get_is_without_a_body(http: httpx.AsyncClient, event: str) -> None:
+    token = (await join(http, event))["waiting_token"]
+    paths = ("/healthz", "/readyz", "/docs", "/openapi.json", "/metrics", ADMIN, f"{ADMIN}/{event}", STATUS)
+    for path in paths:
+        params = {"token": token} if path == STATUS else None
+        whole, head = [await http.request(how, path, params=params, headers=OPERATOR) for how in ("GET", "HEAD")]
+        assert head.status_code == whole.status_code == 200, path
+        assert head.content == b""
+        assert head.headers["content-type"] == whole.headers["content-type"]
+        assert int(head.headers["content-length"]) > 0
+    head = await http.head(STATUS, params={"token": "w~forged"})
+    assert (head.status_code, head.content) == (400, b"")
 
 
 @pytest.mark.usefixtures("_process_as_it_was")

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.signer import Signer
+from tests.api.bad_requests import LEAVE, STATUS
 from tests.api.calls import enter, join, leave, refused, running, status, try_enter, try_join, try_redeem, try_status
 from tests.processes import SECRET, Api
 
@@ -59,6 +60,26 @@ async def test_a_waiting_token_redeems_nothing_and_a_reservation_waits_for_nothi
     refused(await try_status(http, reservation), 400, "INVALID_TOKEN")
     refused(await try_enter(http, reservation), 400, "INVALID_TOKEN")
     refused(await leave(http, reservation), 400, "INVALID_TOKEN")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_status_and_leave_take_the_token_as_a_bearer_token_which_no_log_of_a_proxy_has(
+    http: httpx.AsyncClient, event: str, scheme: str
+) -> None:
+    token = (await join(http, event))["waiting_token"]
+    bearer = {"Authorization": f"{scheme} {token}"}
+    answer = await http.get(STATUS, headers=bearer)
+    assert answer.status_code == 200
+    newest = answer.json()["waiting_token"]
+    assert (await http.get(f"{STATUS}?other=1", headers={"Authorization": f"{scheme} {newest}"})).status_code == 200
+    # The query's comes first: a header may be somebody else's business, such as a proxy's.
+    refused(await http.get(STATUS, params={"token": "w~forged"}, headers=bearer), 400, "INVALID_TOKEN")
+    refused(await http.get(STATUS, headers={"Authorization": f"{scheme} {token}x"}), 400, "INVALID_TOKEN")
+    for nothing in ("", scheme, f"Basic {token}", token):
+        refused(await http.get(STATUS, headers={"Authorization": nothing}), 400, "MISSING_TOKEN")
+    for method in ("DELETE", "POST"):
+        assert (await http.request(method, LEAVE, headers=bearer)).json() == {"status": "left"}
+    refused(await http.get(STATUS, headers=bearer), 404, "TOKEN_EXPIRED")
 
 
 async def test_secrets_rotate_without_anybody_losing_their_place(

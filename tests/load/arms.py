@@ -220,9 +220,9 @@ def serve(name: str, server: str, port: int) -> None:
         )
         return
     if is_daegi:
-        # As the Procfile does; the settings below are the same for the others.
+        # As the Procfile does, but that the user header would have it speak ASGI; the settings below are the others'.
         os.environ["DAEGI_PORT"] = str(port)
-        os.execv(sys.executable, [sys.executable, "-m", "api"])
+        os.execv(sys.executable, [sys.executable, "-m", "api", "--interface", "rsgi"])
     granian = importlib.import_module("granian")
     constants = importlib.import_module("granian.constants")
     granian.Granian(
