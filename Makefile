@@ -27,7 +27,7 @@ run: $(READY) ## Run a Redis of its own, the api and a worker; Ctrl-C stops them
 
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
-	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; DAEGI_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
+	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 
 lint: $(READY) ## Check style, types and who imports whom
 	$(BIN)/python -m ruff check

@@ -3,7 +3,12 @@
 import re
 from typing import Any
 
-_TOKEN = re.compile(r"\b([wr])(?:~|%7e)[a-z0-9_.:-]{1,64}(?:~|%7e)[0-9]+(?:~|%7e)[a-z0-9_~%-]+", re.IGNORECASE)
+from shared.event_id import EVENT_ID
+
+_TOKEN = re.compile(
+    rf"\b([wr])(?:~|%7e){EVENT_ID.pattern}(?:~|%7e)[0-9]+(?:~|%7e)[a-z0-9_~%-]+",
+    re.IGNORECASE,
+)
 _QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
 """In a path a token may be not quite one and yet have most of one."""
 

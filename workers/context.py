@@ -12,7 +12,7 @@ from shared.jobs import Jobs, Work
 from shared.line.line import Line
 from shared.settings import Settings
 from shared.telemetry import error_reports
-from workers.metrics import Measures
+from workers.metrics import WorkerMetrics
 
 _log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ class Tools:
     settings: Settings
     line: Line
     jobs: Jobs
-    measures: Measures
+    metrics: WorkerMetrics
     published: dict[str, float] = field(default_factory=dict)
     """When this worker last published an event's index, on its own monotonic clock."""
 
@@ -41,7 +41,7 @@ def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
 
     async def run(ctx: Context, payload: Any) -> None:
         tools: Tools = ctx["tools"]
-        with tools.measures.job(name) as outcome:
+        with tools.metrics.job(name) as outcome:
             try:
                 await work_on(tools, Work.parse(payload))
                 outcome.append("done")

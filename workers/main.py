@@ -24,7 +24,7 @@ from workers.jobs.heartbeats import refresh_heartbeats
 from workers.jobs.positions import compute_positions
 from workers.jobs.repair import repair_index
 from workers.jobs.sweep import sweep
-from workers.metrics import Measures
+from workers.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from arq.typing import WorkerCoroutine
@@ -87,10 +87,10 @@ async def _tools(settings: Settings) -> AsyncIterator[Tools]:
         redis, jobs = connect(settings, "daegi-worker"), Jobs(settings)
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(jobs.close)
-        measures = Measures(settings, [job.__name__ for job in (*_JOBS, sweep)])
-        measure_redis(measures.metrics, redis)
-        await stack.enter_async_context(measures.served(settings))
-        yield Tools(settings, Line(redis, settings), jobs, measures)
+        metrics = WorkerMetrics(settings, [job.__name__ for job in (*_JOBS, sweep)])
+        measure_redis(metrics.registry, redis)
+        await stack.enter_async_context(metrics.served(settings))
+        yield Tools(settings, Line(redis, settings), jobs, metrics)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a worker measures, and where it is asked for it."""
+"""What a worker counts, and where Prometheus asks for it."""
 
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 MOST_EVENTS = 20
 """Events with metrics of their own, unless DAEGI_METRICS_EVENTS names them."""
 
-LIFE = 60.0
+VISIBLE_SECONDS = 60.0
 """Seconds for which a worker tells what it saw, as long as a sweep of all events takes: another may see them next."""
 
 _JOB_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -28,11 +28,11 @@ _OVERTAKEN_MS = 5000
 Outcome = Literal["done", "left", "refused", "failed"]
 
 
-class Measures:
+class WorkerMetrics:
     """The worker's metrics. Every worker tells of an event what it last saw: over workers take the maximum."""
 
     def __init__(self, settings: Settings, functions: Iterable[str] = ()) -> None:
-        self.metrics = metrics = Metrics()
+        self.registry = metrics = Metrics()
         self._chosen = frozenset(settings.metrics_events)
         self._seen: dict[str, int] = {}
         self._jobs = metrics.counter("daegi_jobs", "Jobs worked on, by what became of them", "function", "outcome")
@@ -43,10 +43,12 @@ class Measures:
             self._seconds.labelled(function)
             for outcome in get_args(Outcome):
                 self._jobs.add(0, function, outcome)
-        self._depth = metrics.gauge("daegi_queue_depth", "Jobs that wait or are worked on", merge="max", life=LIFE)
+        self._depth = metrics.gauge(
+            "daegi_queue_depth", "Jobs that wait or are worked on", merge="max", ttl=VISIBLE_SECONDS
+        )
         self._repaired = metrics.counter("daegi_repaired_entries", "Entries written back by repair")
         self._people = metrics.counter(
-            "daegi_people", "What became of people, since the event began", "event", "what", life=LIFE
+            "daegi_people", "What became of people, since the event began", "event", "what", ttl=VISIBLE_SECONDS
         )
         gauges = {
             "waiting": "People in line",
@@ -60,15 +62,15 @@ class Measures:
             "grace": "1 while nobody is expired, after an interruption of ours",
         }
         self._event = {
-            name: metrics.gauge(f"daegi_event_{name}", text, "event", merge="max", life=LIFE)
+            name: metrics.gauge(f"daegi_event_{name}", text, "event", merge="max", ttl=VISIBLE_SECONDS)
             for name, text in gauges.items()
         }
         self._cpu = metrics.counter(
-            "daegi_redis_cpu_seconds", "CPU time of Redis's main thread", "node", "mode", life=LIFE
+            "daegi_redis_cpu_seconds", "CPU time of Redis's main thread", "node", "mode", ttl=VISIBLE_SECONDS
         )
-        self._memory = metrics.gauge("daegi_redis_memory_bytes", "Memory that Redis uses", "node", life=LIFE)
+        self._memory = metrics.gauge("daegi_redis_memory_bytes", "Memory that Redis uses", "node", ttl=VISIBLE_SECONDS)
         self._memory_limit = metrics.gauge(
-            "daegi_redis_memory_limit_bytes", "Memory that Redis may use, 0 for any", "node", life=LIFE
+            "daegi_redis_memory_limit_bytes", "Memory that Redis may use, 0 for any", "node", ttl=VISIBLE_SECONDS
         )
 
     @contextmanager
@@ -102,8 +104,8 @@ class Measures:
         """Whether this event, with so many in line, has metrics of its own: the longest lines, or those chosen."""
         if self._chosen:
             return event_id in self._chosen
-        told = self._told()
-        return event_id in told or len(told) < MOST_EVENTS or waiting > min(told.values())
+        exported = self._exported()
+        return event_id in exported or len(exported) < MOST_EVENTS or waiting > min(exported.values())
 
     def forget(self, event_id: str) -> None:
         """This event is no more, or not among the longest."""
@@ -120,9 +122,9 @@ class Measures:
         # Asked for again: others were told while this one was looked at.
         if not self.wants(event_id, standing.waiting):
             return
-        told = self._told()
-        if event_id not in told and len(told) >= MOST_EVENTS:
-            self.forget(min(told, key=told.__getitem__))
+        exported = self._exported()
+        if event_id not in exported and len(exported) >= MOST_EVENTS:
+            self.forget(min(exported, key=exported.__getitem__))
         self._seen[event_id] = standing.now
         for name in ("waiting", "tokens", "rate", "head_speed", "damaged", "paused"):
             self._event[name].set(getattr(standing, name), event_id)
@@ -132,8 +134,8 @@ class Measures:
         for what, total in found.totals.items():
             self._people.set(total, event_id, what)
 
-    def _told(self) -> dict[str, float]:
-        """The length of each line that is told."""
+    def _exported(self) -> dict[str, float]:
+        """The length of each line that has metrics of its own."""
         return {event_id: waiting for (event_id,), waiting in list(self._event["waiting"].values.items())}
 
     @asynccontextmanager
@@ -143,7 +145,7 @@ class Measures:
             yield
             return
         try:
-            server, thread = start_http_server(settings.worker_metrics_port, settings.host, registry=self.metrics)
+            server, thread = start_http_server(settings.worker_metrics_port, settings.host, registry=self.registry)
         except OSError as error:
             _log.warning("this worker has no metrics", port=settings.worker_metrics_port, error=error.strerror)
             yield

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from api.contract.errors import MEANINGS
-from api.contract.routes import ALWAYS, NOWHERE, OPERATIONS, TAGS, Answer, Described, Operation
+from api.contract.routes import ALWAYS, NOWHERE, OPERATIONS, TAGS, Described, Operation, ResponseSpec
 from api.contract.schemas import ErrorResponse, EventPath, TokenQuery
 
 Json = dict[str, Any]
@@ -115,7 +115,7 @@ def _parameters(where: str, struct: Described | None, components: Mapping[str, J
         yield described | {"schema": {key: value for key, value in field.items() if key != "description"}}
 
 
-def _answer(answer: Answer) -> Json:
+def _answer(answer: ResponseSpec) -> Json:
     described: Json = {"description": HTTPStatus(answer.status).phrase}
     if isinstance(answer.what, str):
         described["content"] = {answer.what: {"schema": {"type": "object" if "json" in answer.what else "string"}}}

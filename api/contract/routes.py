@@ -28,7 +28,7 @@ class Link(NamedTuple):
     field: str
 
 
-class Answer(NamedTuple):
+class ResponseSpec(NamedTuple):
     """What is no error: a struct in JSON, a text of this media type, or nothing."""
 
     status: int
@@ -45,7 +45,7 @@ class Operation(NamedTuple):
     path: str
     tag: Tag
     summary: str
-    answers: tuple[Answer, ...]
+    answers: tuple[ResponseSpec, ...]
     refusals: Refusals = MappingProxyType({})
     query: Described | None = None
     headers: Described | None = None
@@ -76,7 +76,7 @@ def _leave(name: str, method: str, summary: str) -> Operation:
         "/api/v1/queue/leave",
         "queue",
         summary,
-        (Answer(200, schemas.LeaveResponse),),
+        (ResponseSpec(200, schemas.LeaveResponse),),
         {400: ("MISSING_TOKEN", "INVALID_TOKEN")},
         query=schemas.TokenQuery,
         headers=schemas.RequestHeaders,
@@ -86,8 +86,8 @@ def _leave(name: str, method: str, summary: str) -> Operation:
 def _read(path: str, summary: str, answers: Mapping[int, Described | str]) -> tuple[Operation, Operation]:
     """GET of something that is answered from memory, and HEAD of it."""
     name = path.strip("/").removesuffix(".json")
-    whole = tuple(Answer(status, what) for status, what in answers.items())
-    bare = tuple(Answer(status, None) for status in answers)
+    whole = tuple(ResponseSpec(status, what) for status, what in answers.items())
+    bare = tuple(ResponseSpec(status, None) for status in answers)
     return (
         Operation(name, "GET", path, "operations", summary, whole),
         Operation(f"{name}Head", "HEAD", path, "operations", summary, bare),
@@ -101,7 +101,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/api/v1/queue/join",
         "queue",
         "Join the line of an event",
-        (Answer(202, schemas.JoinResponse, _WAITING),),
+        (ResponseSpec(202, schemas.JoinResponse, _WAITING),),
         {
             400: ("MISSING_EVENT_ID", "INVALID_REQUEST"),
             404: ("EVENT_NOT_FOUND",),
@@ -121,7 +121,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/api/v1/queue/status",
         "queue",
         "Ask where one stands",
-        (Answer(200, schemas.StatusResponse, _WAITING, retry_after=True),),
+        (ResponseSpec(200, schemas.StatusResponse, _WAITING, retry_after=True),),
         {400: ("MISSING_TOKEN", "INVALID_TOKEN"), 404: ("TOKEN_EXPIRED",)},
         query=schemas.TokenQuery,
         headers=schemas.RequestHeaders,
@@ -132,7 +132,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/api/v1/queue/enter",
         "queue",
         "Enter, when it is one's turn; repeated, it gives the same reservation",
-        (Answer(200, schemas.EnterResponse, (Link("redeem", "reservation_token"),)),),
+        (ResponseSpec(200, schemas.EnterResponse, (Link("redeem", "reservation_token"),)),),
         {
             400: ("MISSING_TOKEN", "INVALID_TOKEN", "INVALID_REQUEST"),
             403: ("NOT_READY", "EVENT_PAUSED"),
@@ -154,7 +154,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/api/v1/queue/redeem",
         "backend",
         "Take a reservation, once; with an Idempotency-Key the answer can be asked for again",
-        (Answer(200, schemas.RedeemResponse),),
+        (ResponseSpec(200, schemas.RedeemResponse),),
         {
             400: ("INVALID_TOKEN", "INVALID_REQUEST"),
             404: ("RESERVATION_EXPIRED",),
@@ -173,7 +173,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/api/v1/admin/events",
         "admin",
         "List the events, the longest quiet first",
-        (Answer(200, schemas.EventListResponse),),
+        (ResponseSpec(200, schemas.EventListResponse),),
         {422: ("INVALID_REQUEST",)},
         query=schemas.Page,
         headers=schemas.RequestHeaders,
@@ -184,7 +184,7 @@ OPERATIONS: tuple[Operation, ...] = (
         _EVENT,
         "admin",
         "Read an event",
-        (Answer(200, schemas.EventResponse),),
+        (ResponseSpec(200, schemas.EventResponse),),
         {404: ("EVENT_NOT_FOUND",)},
         headers=schemas.RequestHeaders,
     ),
@@ -194,7 +194,7 @@ OPERATIONS: tuple[Operation, ...] = (
         _EVENT,
         "admin",
         "Declare an event, and change what the body names, from the next call on",
-        (Answer(200, schemas.EventResponse),),
+        (ResponseSpec(200, schemas.EventResponse),),
         {
             408: ("BODY_TIMEOUT",),
             413: ("PAYLOAD_TOO_LARGE",),
@@ -210,7 +210,7 @@ OPERATIONS: tuple[Operation, ...] = (
         f"{_EVENT}/relog",
         "admin",
         "Have the log of a damaged line written anew from its members",
-        (Answer(202, schemas.RelogResponse),),
+        (ResponseSpec(202, schemas.RelogResponse),),
         {409: ("NOT_DAMAGED",)},
         headers=schemas.RequestHeaders,
     ),

@@ -9,7 +9,7 @@ import structlog
 from api.http.errors import UnexpectedError
 from api.http.response import Response
 from api.queue.answers import Answers
-from api.serving.batcher import Answer, AnswerT, Batcher, Flush, RequestT, logged
+from api.serving.batcher import AnswerT, Batcher, Deliver, Flush, RequestT, logged
 from api.serving.clock import RedisClock
 from api.serving.load_shedding import PendingLimit
 from api.serving.position_cache import PositionCache
@@ -92,7 +92,7 @@ class BatchedLine:
         size = min(self._max_batch, most)
         return Batcher(flush, self._pending, sizes.labelled(operation), max_batch=size)
 
-    async def _flush_joins(self, event_id: str, joins: list[Join], answer: "Answer[Response | None]") -> None:
+    async def _flush_joins(self, event_id: str, joins: list[Join], deliver: "Deliver[Response | None]") -> None:
         full = self._outbox.known_events + self._opening >= self._max_events
         with self._translated(event_id), self._may_open():
             try:
@@ -109,7 +109,7 @@ class BatchedLine:
         self._clock.sync(standing.now)
         if batch.created:
             self._outbox.count_new_event()
-        answer(self._answers.to_joins(event_id, batch.joined, standing))
+        deliver(self._answers.to_joins(event_id, batch.joined, standing))
         self._positions.observe(event_id, standing)
         self._outbox.mark_changed(event_id)
         if standing.damaged:
@@ -130,25 +130,25 @@ class BatchedLine:
             )
             self._outbox.request_repair(event_id, tickets)
 
-    async def _flush_polls(self, event_id: str, tickets: list[int], answer: "Answer[Response | None]") -> None:
+    async def _flush_polls(self, event_id: str, tickets: list[int], deliver: "Deliver[Response | None]") -> None:
         with self._translated(event_id):
             standing, polled = await self._line.poll(event_id, tickets, grace=self._pulse.grace)
         last_known = partial(self._positions.last_known, event_id)
-        answer(self._answers.to_polls(event_id, tickets, polled, standing, last_known))
+        deliver(self._answers.to_polls(event_id, tickets, polled, standing, last_known))
         self._learn(event_id, standing, any(one.code != PollCode.GONE for one in polled))
 
     async def _flush_enters(
-        self, event_id: str, tickets: list[int], answer: "Answer[tuple[Entered, Standing]]"
+        self, event_id: str, tickets: list[int], deliver: "Deliver[tuple[Entered, Standing]]"
     ) -> None:
         with self._translated(event_id):
             standing, entered = await self._line.enter(event_id, tickets, grace=self._pulse.grace)
-        answer([(one, standing) for one in entered])
+        deliver([(one, standing) for one in entered])
         self._learn(event_id, standing, any(one.code != EnterCode.GONE for one in entered))
 
-    async def _flush_leaves(self, event_id: str, tickets: list[int], answer: "Answer[None]") -> None:
+    async def _flush_leaves(self, event_id: str, tickets: list[int], deliver: "Deliver[None]") -> None:
         with self._translated(event_id):
             left = await self._line.leave(event_id, tickets)
-        answer([None] * len(tickets))
+        deliver([None] * len(tickets))
         if left:
             self._outbox.mark_changed(event_id)
 

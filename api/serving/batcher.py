@@ -16,9 +16,11 @@ _log = structlog.get_logger(__name__)
 RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
-Answer = Callable[[Sequence[AnswerT] | Exception], None]
-Flush = Callable[[str, list[RequestT], Answer[AnswerT]], Awaitable[None]]
-"""Serves one batch of an event: calls answer once, with an answer for each or raises, and may go on after it."""
+Deliver = Callable[[Sequence[AnswerT] | Exception], None]
+"""Takes the answers of a batch, in the order of its requests, or the error that they share."""
+
+Flush = Callable[[str, list[RequestT], Deliver[AnswerT]], Awaitable[None]]
+"""Serves one batch of an event: delivers its answers once, or raises, and may go on after that."""
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ class Batcher(Generic[RequestT, AnswerT]):
     ) -> None:
         answered = False
 
-        def answer(answers: Sequence[AnswerT] | Exception) -> None:
+        def deliver(answers: Sequence[AnswerT] | Exception) -> None:
             nonlocal answered
             answered = True
             self._pending.serve(len(futures))
@@ -145,13 +147,13 @@ class Batcher(Generic[RequestT, AnswerT]):
             self._start(event_id, lane)
 
         try:
-            await self._flush(event_id, requests, answer)
+            await self._flush(event_id, requests, deliver)
             if not answered:
                 raise RuntimeError("a batch was flushed without an answer")
         except Exception as error:
             if answered:
                 raise
-            answer(error)
+            deliver(error)
         finally:
             lane.in_flight -= 1
             self._start(event_id, lane)
@@ -160,10 +162,10 @@ class Batcher(Generic[RequestT, AnswerT]):
 def logged(operation: str, flush: Flush[RequestT, AnswerT]) -> Flush[RequestT, AnswerT]:
     """The same, with a line in the log for each batch."""
 
-    async def run(event_id: str, requests: list[RequestT], answer: "Answer[AnswerT]") -> None:
+    async def run(event_id: str, requests: list[RequestT], deliver: "Deliver[AnswerT]") -> None:
         began, failure = perf_counter(), None
         try:
-            await flush(event_id, requests, answer)
+            await flush(event_id, requests, deliver)
         except Exception as error:
             failure = type(error).__name__
             raise

@@ -31,7 +31,7 @@ Labels = tuple[str, ...]
 class Family(msgspec.Struct):
     """A metric: its values by those of its labels. How those of several processes become one is in `merge`.
 
-    A value that has not been set for `life` seconds is told no more.
+    A value that has not been set for `ttl` seconds is told no more.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -39,7 +39,7 @@ class Family(msgspec.Struct):
     help: str
     labels: Labels = ()
     merge: Literal["sum", "max"] = "sum"
-    life: float | None = None
+    ttl: float | None = None
     bounds: tuple[float, ...] = ()
     values: dict[Labels, float] = {}
     times: dict[Labels, float] = {}
@@ -52,7 +52,7 @@ class Family(msgspec.Struct):
     def set(self, value: float, *labels: str) -> None:
         """Says how it is now."""
         self.values[labels] = float(value)
-        if self.life:
+        if self.ttl:
             self.times[labels] = time.monotonic()
 
     def forget(self, *labels: str) -> None:
@@ -67,7 +67,7 @@ class Family(msgspec.Struct):
         """Tells no more what has outlived its time."""
         now = time.monotonic()
         for labels, at in list(self.times.items()):
-            if self.life and now - at > self.life:
+            if self.ttl and now - at > self.ttl:
                 self.values.pop(labels, None)
                 self.times.pop(labels, None)
 
@@ -100,19 +100,19 @@ class Metrics(Collector):
         self._looks: list[Callable[[], None]] = []
         self._directory = directory
 
-    def counter(self, name: str, text: str, *labels: str, life: float | None = None) -> Family:
+    def counter(self, name: str, text: str, *labels: str, ttl: float | None = None) -> Family:
         """Something that only grows; its name ends with _total when it is written down."""
-        family = self._new(Family("counter", name, text, labels, life=life))
+        family = self._new(Family("counter", name, text, labels, ttl=ttl))
         if not labels:
             # A counter that appears with its first 1 has not grown, as Prometheus sees it.
             family.add(0)
         return family
 
     def gauge(
-        self, name: str, text: str, *labels: str, merge: Literal["sum", "max"] = "sum", life: float | None = None
+        self, name: str, text: str, *labels: str, merge: Literal["sum", "max"] = "sum", ttl: float | None = None
     ) -> Family:
         """Something that goes up and down."""
-        return self._new(Family("gauge", name, text, labels, merge, life))
+        return self._new(Family("gauge", name, text, labels, merge, ttl))
 
     def histogram(self, name: str, text: str, *labels: str, bounds: tuple[float, ...] = SECONDS) -> Family:
         """How large something is, how often."""

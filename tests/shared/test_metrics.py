@@ -110,7 +110,7 @@ def test_what_is_counted_elsewhere_is_looked_up_when_somebody_asks() -> None:
 
 async def test_a_value_that_nobody_has_set_for_its_life_is_told_no_more() -> None:
     metrics = Metrics()
-    gauge = metrics.gauge("line", "Length", "event", life=0.2)
+    gauge = metrics.gauge("line", "Length", "event", ttl=0.2)
     gauge.set(5, "old")
     assert told(metrics).labels("line", "event") == {"old"}
 

@@ -8,7 +8,7 @@ from shared.settings import Settings
 from tests.workers.conftest import Client, join
 from workers.context import Tools
 from workers.jobs.positions import compute_positions
-from workers.metrics import Measures
+from workers.metrics import WorkerMetrics
 
 EVENTS = ("first", "second", "third")
 PROCESSES = 20
@@ -25,7 +25,7 @@ async def test_many_who_ask_for_the_same_indexes_cost_redis_one_call_each_second
 ) -> None:
     for event in EVENTS:
         await join(line, event, 5)
-    context = {"tools": Tools(settings, line, jobs, Measures(settings))}
+    context = {"tools": Tools(settings, line, jobs, WorkerMetrics(settings))}
     asked = {"v": 1, "events": list(EVENTS)}
     await compute_positions(context, asked)
     before, began = await scripts_called(redis), time.monotonic()
@@ -39,7 +39,7 @@ async def test_many_who_ask_for_the_same_indexes_cost_redis_one_call_each_second
 
 async def test_an_index_is_published_again_once_it_is_a_second_old(settings: Settings, line: Line, jobs: Jobs) -> None:
     await join(line, "first", 5)
-    context = {"tools": Tools(settings, line, jobs, Measures(settings))}
+    context = {"tools": Tools(settings, line, jobs, WorkerMetrics(settings))}
     published: set[int] = set()
     until = time.monotonic() + 10
     while len(published) < 2 and time.monotonic() < until:

@@ -13,7 +13,7 @@ from shared.settings import Settings
 from tests.workers.conftest import LIFE, Client, redis_now
 from workers.context import Tools
 from workers.jobs.sweep import PER_SWEEP, sweep
-from workers.metrics import Measures
+from workers.metrics import WorkerMetrics
 
 EVENTS = {f"event-{number}" for number in range(2 * PER_SWEEP + PER_SWEEP // 2)}
 
@@ -47,7 +47,7 @@ async def everybody_is_active(redis: Client, line: Line) -> None:
 async def test_as_many_sweeps_as_it_takes_ask_for_every_event_whatever_happens_in_them(
     redis: Client, queue: ArqRedis, settings: Settings, line: Line, jobs: Jobs
 ) -> None:
-    context = {"tools": Tools(settings, line, jobs, Measures(settings))}
+    context = {"tools": Tools(settings, line, jobs, WorkerMetrics(settings))}
     rounds = []
     for _ in range(2):
         asked: list[str] = []

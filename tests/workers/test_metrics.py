@@ -16,7 +16,7 @@ from shared.settings import Settings
 from tests.exposition import Exposition, scrape
 from tests.processes import Worker, eventually, free_port
 from tests.workers.conftest import LIFE, Client, join
-from workers.metrics import MOST_EVENTS, Measures
+from workers.metrics import MOST_EVENTS, WorkerMetrics
 
 CLOSED = {"admit_rate": 0, "admit_burst": 0}
 """Nobody is called: a line stays as long as it is."""
@@ -215,16 +215,16 @@ def described(now: int, joined: int) -> Described:
 
 
 def test_an_answer_that_was_overtaken_makes_no_counter_go_back() -> None:
-    measures = Measures(Settings())
+    metrics = WorkerMetrics(Settings())
 
     def joined() -> float:
-        return Exposition(measures.metrics.exposition().decode()).value("daegi_people_total", what="joined")
+        return Exposition(metrics.registry.exposition().decode()).value("daegi_people_total", what="joined")
 
-    measures.event("concert", described(2_000_000, 70), grace=False)
-    measures.event("concert", described(1_999_000, 60), grace=False)
+    metrics.event("concert", described(2_000_000, 70), grace=False)
+    metrics.event("concert", described(1_999_000, 60), grace=False)
     assert joined() == 70
-    measures.event("concert", described(2_001_000, 80), grace=False)
+    metrics.event("concert", described(2_001_000, 80), grace=False)
     assert joined() == 80
     # A clock that was put back: what it says now is new.
-    measures.event("concert", described(1_000_000, 90), grace=False)
+    metrics.event("concert", described(1_000_000, 90), grace=False)
     assert joined() == 90

@@ -49,8 +49,8 @@ async def reap_expired(tools: Tools, work: Work) -> None:
         if reaped.unlinked:
             # The activity is from before the visit: whoever joined since has changed it.
             await line.forget(event_id, work.activity[event_id])
-            tools.measures.forget(event_id)
-        elif tools.measures.wants(event_id, reaped.standing.waiting):
-            tools.measures.event(event_id, await line.describe(event_id), grace=reaped.grace)
+            tools.metrics.forget(event_id)
+        elif tools.metrics.wants(event_id, reaped.standing.waiting):
+            tools.metrics.event(event_id, await line.describe(event_id), grace=reaped.grace)
 
     await for_each(line, work.activity, reap)

@@ -20,10 +20,10 @@ async def repair_index(tools: Tools, work: Work) -> None:
         tickets = work.tickets.get(event_id, [])
         for start in range(0, len(tickets), CHUNK):
             repaired = await tools.line.repair(event_id, tickets=tickets[start : start + CHUNK])
-            tools.measures.repaired(repaired.written)
+            tools.metrics.repaired(repaired.written)
             await tools.line.note_activity([event_id], repaired.standing.now)
         if event_id in work.events:
-            tools.measures.repaired(await repair_event(tools.line, event_id))
+            tools.metrics.repaired(await repair_event(tools.line, event_id))
 
     await for_each(tools.line, dict.fromkeys([*work.tickets, *work.events]), repair)
 

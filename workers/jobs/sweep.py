@@ -25,7 +25,7 @@ _LEASE_SWEEPS = 6
 async def sweep(ctx: Context) -> None:
     """One worker at a time; called by arq's cron every few seconds."""
     tools: Tools = ctx["tools"]
-    with tools.measures.job(sweep.__name__) as outcome:
+    with tools.metrics.job(sweep.__name__) as outcome:
         try:
             outcome.append("done" if await _sweep(tools) else "left")
         except UnavailableError:
@@ -42,7 +42,7 @@ async def _sweep(tools: Tools) -> bool:
     following = after
     try:
         # Before this sweep adds to it.
-        tools.measures.queue(await tools.jobs.waiting())
+        tools.metrics.queue(await tools.jobs.waiting())
         # By name: their order by activity changes all the time, and some would never have their turn.
         events = sorted([event async for event in _all_events(tools.line) if event[0] > after])[:PER_SWEEP]
         for first in range(0, len(events), CHUNK):
@@ -60,7 +60,7 @@ async def _sweep(tools: Tools) -> bool:
 
 async def _look_at_redis(tools: Tools) -> None:
     try:
-        tools.measures.redis(await tools.line.servers())
+        tools.metrics.redis(await tools.line.servers())
     except Exception as error:  # noqa: BLE001 - a user without INFO, say: nothing depends on it
         _log.debug("redis did not say how busy it is", error=type(error).__name__)
 
