@@ -157,7 +157,7 @@ class App:
             measure_redis(self._metrics, redis)
             self._admin = Admin(line, errands, settings.admin_keys)
             self._routes = routes(queue, self._admin, operations)
-            stack.push_async_callback(_farewell, pulse)
+            stack.push_async_callback(_deregister, pulse)
             stack.push_async_callback(errands.send)
             stack.push_async_callback(queue.drain)
             for beat in (pulse.run, errands.run, redis.watch, self._slow_bodies.run, self._metrics.run):
@@ -279,11 +279,11 @@ def _outlive_no_parent() -> None:
     loop.call_later(1, look)
 
 
-async def _farewell(pulse: Pulse) -> None:
+async def _deregister(pulse: Pulse) -> None:
     try:
-        await pulse.goodbye()
+        await pulse.deregister()
     except DaegiError as error:
-        _log.info("left without a goodbye", error=str(error))
+        _log.info("left without deregistering", error=str(error))
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
