@@ -155,6 +155,6 @@ def handlers(queue: Queue, admin: Admin, probes: Probes, reference: Reference) -
 
 async def _deregister(pulse: Pulse) -> None:
     try:
-        await pulse.goodbye()
+        await pulse.deregister()
     except DaegiError as error:
         _log.info("the pulse is left behind", error=str(error))

@@ -83,7 +83,7 @@ class Admin:
         """POST /api/v1/admin/events/{event_id}/relog: has a damaged line's log written anew from its members."""
         self._authorize(request)
         event_id = request.parameters["event_id"]
-        if not EVENT_ID.fullmatch(event_id) or not await self._line.condemn(event_id):
+        if not EVENT_ID.fullmatch(event_id) or not await self._line.request_log_rebuild(event_id):
             raise HttpError(409, "NOT_DAMAGED", "the line of this event is not damaged")
         self._outbox.request_repair(event_id)
         _log.info("the log of an event is to be written anew", event_id=event_id)

@@ -70,10 +70,10 @@ class Pulse:
             else:
                 await _wait(self._hurry, 1.0)
 
-    async def goodbye(self) -> None:
+    async def deregister(self) -> None:
         """Takes the pulse back."""
         if self.ready and not self._line.is_away():
-            await self._line.goodbye(self._name)
+            await self._line.deregister(self._name)
 
     async def _beat(self) -> None:
         sent = time.monotonic()

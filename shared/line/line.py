@@ -88,9 +88,9 @@ class Line:
         args = [value for join in joins for value in (join.key, join.who)]
         reply = await self._step("enqueue", event_id, int(may_create), *args, acknowledged=True)
         code, created, standing, flat = reply
-        if code == 0:
+        if code == replies.EnqueueCode.NO_EVENT:
             raise EventNotFoundError
-        if code == -1:
+        if code == replies.EnqueueCode.LOG_LOST:
             raise LogLostError
         joined = replies.tuples(replies.Joined, flat[::3], map(int, flat[1::3]), flat[2::3])
         return Enqueued(bool(created), Standing.parse(standing), joined)
@@ -102,9 +102,9 @@ class Line:
         """
         commands: list[Command] = []
         if tickets:
-            heard = [now] * (2 * len(tickets))
-            heard[1::2] = tickets
-            commands.append(("ZADD", self._event_keys(event_id).heartbeat, "GT", *heard))
+            heartbeats = [now] * (2 * len(tickets))
+            heartbeats[1::2] = tickets
+            commands.append(("ZADD", self._event_keys(event_id).heartbeat, "GT", *heartbeats))
         if note_activity:
             commands += [("ZADD", self.keys.events, "GT", now, event_id), ("ZCARD", self.keys.events)]
         if not commands:
@@ -115,7 +115,7 @@ class Line:
     async def poll(
         self, event_id: str, tickets: Sequence[int], *, grace: bool = False
     ) -> tuple[Standing, list[replies.Polled]]:
-        """Where these tickets stand, exactly; hears them and opens the door."""
+        """Where these tickets stand, exactly; writes their heartbeats and opens the door."""
         standing, flat = await self._step("poll", event_id, int(grace), *tickets)
         return Standing.parse(standing), replies.tuples(replies.Polled, flat[::2], flat[1::2])
 
@@ -191,9 +191,9 @@ class Line:
         """The Redis servers (masters) and how busy and full they are. Its user may be denied this: then it raises."""
         return await self._redis.servers()
 
-    async def condemn(self, event_id: str) -> bool:
+    async def request_log_rebuild(self, event_id: str) -> bool:
         """Has repair write the log anew from the members of a damaged line; False if it is not damaged."""
-        return bool(await self._step("condemn", event_id))
+        return bool(await self._step("request_log_rebuild", event_id))
 
     # The events and the ingress
 
@@ -227,7 +227,7 @@ class Line:
         )
         return replies.Pulse(int(now), int(last), bool(accompanied), name.decode())
 
-    async def goodbye(self, process: str) -> None:
+    async def deregister(self, process: str) -> None:
         """Takes back this process's pulse: its end is no interruption."""
         await self._redis.command("ZREM", self.keys.pulse, process)
 
@@ -275,13 +275,11 @@ class Line:
 
     async def relog(
         self, event_id: str, entries: Sequence[tuple[int, bytes]], *, begin: bool = False, finish: bool = False
-    ) -> int:
-        """Writes back a piece of a lost log: tickets and who, rising, at most CHUNK.
-
-        Returns 0 if the log is not lost, 1 if written, 2 if the log is whole again, -1 if somebody is missing.
-        """
+    ) -> replies.RelogCode:
+        """Writes back a piece of a lost log: tickets and who, rising, at most CHUNK."""
         mode = 1 if begin else 2 if finish else 0
-        return int(await self._step("relog", event_id, mode, *(value for entry in entries for value in entry)))
+        code = await self._step("relog", event_id, mode, *(value for entry in entries for value in entry))
+        return replies.RelogCode(code)
 
     async def members(self, event_id: str) -> list[int]:
         """Every member of a line whose log is lost, in ticket order. While it is, people only leave."""

@@ -16,6 +16,14 @@ def tuples(kind: type[TupleT], *columns: Iterable[Any]) -> list[TupleT]:
     return list(map(partial(tuple.__new__, kind), zip(*columns, strict=True)))
 
 
+class EnqueueCode(IntEnum):
+    """What became of a batch of joins."""
+
+    LOG_LOST = -1
+    NO_EVENT = 0
+    DONE = 1
+
+
 class JoinCode(IntEnum):
     """What became of a join."""
 
@@ -50,6 +58,15 @@ class RedeemCode(IntEnum):
     EXPIRED = 0
     REDEEMED = 1
     ALREADY_REDEEMED = 2
+
+
+class RelogCode(IntEnum):
+    """What became of a piece of a lost log that was to be written back; INCOMPLETE: somebody is missing, begin anew."""
+
+    INCOMPLETE = -1
+    NOT_LOST = 0
+    WRITTEN = 1
+    DONE = 2
 
 
 class Standing(NamedTuple):

@@ -59,7 +59,7 @@ async def test_a_process_that_starts_alone_calls_the_silent_and_one_in_company_d
             assert await redis.zcard(KEYS.pulse) == 2
 
 
-async def test_a_process_pulses_once_a_second_also_when_nobody_polls_and_says_goodbye(
+async def test_a_process_pulses_once_a_second_also_when_nobody_polls_and_deregisters(
     redis_server: RedisServer, redis: Redis
 ) -> None:
     api = Api(redis_server.url, key_prefix=PREFIX)

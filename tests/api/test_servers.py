@@ -90,7 +90,7 @@ async def test_sigterm_lets_joins_under_way_end_well(
             # uvicorn ends by the signal that it was sent, once all is done.
             assert code == (0 if server == "granian" else -signal.SIGTERM)
             assert "Traceback" not in api.log()
-    # Round trip 2 was waited for as well, and the process said goodbye.
+    # Round trip 2 was waited for as well, and the process deregistered.
     assert [await redis.zcard(key.heartbeat) for key in keys.values()] == [1] * 5
     assert await redis.zrange(KEYS.pulse, 0, -1) == []
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from shared.line.line import Join, Line
+from shared.line.replies import RelogCode
 from shared.redis.connect import connect
 from shared.settings import Settings
 from tests.cluster.conftest import Seen, spread
 from tests.cluster.servers import Cluster
 from tests.processes import ROOT, script_in_force
 
-SCRIPTS = {path.stem for path in (ROOT / "shared" / "lua").glob("*.lua")}
+SCRIPTS = {path.stem for path in (ROOT / "shared" / "line" / "lua").glob("*.lua")}
 OF_NO_EVENT = {"begin_sweep", "end_sweep", "fleet", "forget", "pulse"}
 CALLS = {name for name, call in vars(Line).items() if inspect.iscoroutinefunction(call) and not name.startswith("_")}
 
@@ -58,15 +59,15 @@ async def live(line: Calls, event: str, seen: Seen) -> None:
     assert await line.refresh(event, tickets[2:]) == 3
     assert await line.publish_index(event)
     assert (await line.index(event)).standing.waiting == (await line.describe(event)).standing.waiting
-    assert not await line.condemn(event)
+    assert not await line.request_log_rebuild(event)
     assert not (await line.inspect(event)).standing.damaged
     assert (await line.repair(event)).written == 0
 
     seen.redis.delete(seen.keys.stream)
     members, users = await line.members(event), await line.known_users(event)
     assert members == tickets[2:]
-    assert await line.relog(event, [(ticket, users[ticket]) for ticket in members], begin=True) == 1
-    assert await line.relog(event, [], finish=True) == 2
+    assert await line.relog(event, [(ticket, users[ticket]) for ticket in members], begin=True) == RelogCode.WRITTEN
+    assert await line.relog(event, [], finish=True) == RelogCode.DONE
     assert seen.logged() == tickets[2:]
     assert not (await line.reap(event, interrupted=0, longest_gap=30_000)).unlinked
 
@@ -82,7 +83,7 @@ async def test_every_call_and_every_script_work_on_every_master(cluster: Cluster
     assert await calls.forget(event + "-1", 1_800_000_000_000)
     pulse = await calls.pulse("-a-test")
     assert (await calls.fleet(3000)).alive == 1
-    await calls.goodbye(pulse.process)
+    await calls.deregister(pulse.process)
     assert await calls.begin_sweep("a worker", 5000) == ""
     assert await calls.end_sweep("a worker", "")
     assert await calls.warnings() is not None

@@ -260,7 +260,7 @@ async def test_losses_whose_counts_agree_by_chance_cost_nobody_their_place(make_
     await room.repair()
     assert (await room.standing()).damaged
     assert [*await room.called(), *await room.waiting()] == tickets
-    assert await room.line.condemn(room.event)
+    assert await room.line.request_log_rebuild(room.event)
     await room.repair()
     assert list(await room.logged()) == tickets
     assert await room.admit(*tickets[:2]) == tickets[:2]

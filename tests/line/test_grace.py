@@ -161,7 +161,7 @@ async def pulses(room: Room, seconds: float, *processes: str) -> None:
 
 
 @pytest.mark.parametrize(("age", "counts"), [(LIFE + 20, True), (LIFE - 20, False)])
-async def test_the_end_of_one_process_without_a_goodbye_counts_if_it_was_older_than_a_life(
+async def test_the_end_of_one_process_without_deregistering_counts_if_it_was_older_than_a_life(
     closed: Room, age: float, counts: bool
 ) -> None:
     ends, stays = [(await closed.line.pulse(name)).process for name in ("-ends", "-stays")]
@@ -174,10 +174,10 @@ async def test_the_end_of_one_process_without_a_goodbye_counts_if_it_was_older_t
     assert await closed.line.fleet(GAP_MS) == (noticed, 1)
 
 
-async def test_a_goodbye_is_no_interruption(closed: Room) -> None:
+async def test_deregistering_is_no_interruption(closed: Room) -> None:
     ends, stays = [(await closed.line.pulse(name)).process for name in ("-ends", "-stays")]
     await pulses(closed, LIFE + 20, ends, stays)
-    await closed.line.goodbye(ends)
+    await closed.line.deregister(ends)
     await pulses(closed, 100, stays)
     assert await closed.line.fleet(GAP_MS) == (0, 1)
 

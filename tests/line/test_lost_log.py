@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import LogLostError
 from shared.line.line import Join
-from shared.line.replies import EnterCode, JoinCode, PollCode
+from shared.line.replies import EnterCode, JoinCode, PollCode, RelogCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 PEOPLE = 20
@@ -27,7 +27,7 @@ async def members(room: Room) -> list[int]:
     return sorted([*await room.absent(), *await room.called(), *await room.waiting()])
 
 
-async def relog(room: Room, tickets: list[int], *, begin: bool = False, finish: bool = False) -> int:
+async def relog(room: Room, tickets: list[int], *, begin: bool = False, finish: bool = False) -> RelogCode:
     """One call of the steps that repair makes."""
     users = await room.line.known_users(room.event)
     return await room.line.relog(room.event, [(t, users.get(t, b"")) for t in tickets], begin=begin, finish=finish)
@@ -75,14 +75,14 @@ async def test_a_verified_user_finds_their_ticket_in_the_new_log(lost: Room) -> 
 
 async def test_departures_while_it_is_written_back_are_honoured(lost: Room) -> None:
     tickets = await members(lost)
-    assert await relog(lost, tickets[:12], begin=True) == 1
+    assert await relog(lost, tickets[:12], begin=True) == RelogCode.WRITTEN
     # One who is written back already, one who is about to be, and one whose piece comes later.
     gone = [tickets[3], tickets[13], tickets[19]]
     await lost.leave(*gone)
-    assert await relog(lost, tickets[12:18]) == 1
+    assert await relog(lost, tickets[12:18]) == RelogCode.WRITTEN
     await lost.leave(tickets[16])
-    assert await relog(lost, tickets[18:]) == 1
-    assert await relog(lost, [], finish=True) == 2
+    assert await relog(lost, tickets[18:]) == RelogCode.WRITTEN
+    assert await relog(lost, [], finish=True) == RelogCode.DONE
     left = [ticket for ticket in tickets if ticket not in {*gone, tickets[16]}]
     assert list(await lost.logged()) == await members(lost) == left
     assert not (await lost.standing()).damaged
@@ -99,8 +99,8 @@ async def test_a_verified_user_who_left_meanwhile_may_join_anew(lost: Room) -> N
 
 async def test_it_is_not_put_in_place_while_somebody_is_missing(lost: Room) -> None:
     tickets = await members(lost)
-    assert await relog(lost, tickets[:12], begin=True) == 1
-    assert await relog(lost, [], finish=True) == -1
+    assert await relog(lost, tickets[:12], begin=True) == RelogCode.WRITTEN
+    assert await relog(lost, [], finish=True) == RelogCode.INCOMPLETE
     assert (await lost.standing()).log_lost
     assert await lost.logged() == {}
     await lost.repair()
@@ -110,7 +110,8 @@ async def test_it_is_not_put_in_place_while_somebody_is_missing(lost: Room) -> N
 async def test_a_second_rebuild_takes_nothing_over_from_one_that_was_left(lost: Room) -> None:
     tickets = await members(lost)
     # It knew nobody's user.
-    assert await lost.line.relog(lost.event, [(ticket, b"") for ticket in tickets[:15]], begin=True) == 1
+    nameless = [(ticket, b"") for ticket in tickets[:15]]
+    assert await lost.line.relog(lost.event, nameless, begin=True) == RelogCode.WRITTEN
     await lost.leave(*tickets[:5])
     await lost.repair()
     assert await lost.logged() == {tickets[i]: f"v{i}" if i % 2 else "" for i in range(5, PEOPLE)}
@@ -120,14 +121,14 @@ async def test_nobody_who_is_no_member_is_written_into_it(lost: Room) -> None:
     tickets = await members(lost)
     strangers = [tickets[0] - 5, tickets[4] + 10_000, tickets[-1] + 99]
     await relog(lost, sorted([*tickets, *strangers]), begin=True)
-    assert await relog(lost, [], finish=True) == 2
+    assert await relog(lost, [], finish=True) == RelogCode.DONE
     assert list(await lost.logged()) == tickets
 
 
 async def test_a_log_that_is_not_lost_is_not_written_anew(room: Room) -> None:
     await room.enqueue(Join(b"", b"vann"))
     before = await room.logged()
-    assert await relog(room, [next(iter(before))], begin=True) == 0
+    assert await relog(room, [next(iter(before))], begin=True) == RelogCode.NOT_LOST
     assert await room.logged() == before
 
 
@@ -197,7 +198,7 @@ async def test_a_log_that_lost_some_entries_is_an_alarm_that_an_operator_ends(lo
     assert await members(lost) == tickets
     # Joins go on, for the log itself is there.
     (joined,) = await lost.enqueue(Join(b"", b""))
-    assert await lost.line.condemn(lost.event)
+    assert await lost.line.request_log_rebuild(lost.event)
     with pytest.raises(LogLostError):
         await lost.enqueue(Join(b"", b""))
     await lost.repair()
@@ -206,16 +207,16 @@ async def test_a_log_that_lost_some_entries_is_an_alarm_that_an_operator_ends(lo
     assert (await lost.logged())[tickets[15]] == "v15"
 
 
-async def test_a_sound_log_cannot_be_condemned(room: Room) -> None:
+async def test_no_rebuild_of_a_sound_log_can_be_requested(room: Room) -> None:
     await room.join(3)
-    assert not await room.line.condemn(room.event)
+    assert not await room.line.request_log_rebuild(room.event)
     assert len(await room.join()) == 1
 
 
-async def test_condemning_an_incomplete_line_loses_nobody_who_is_only_in_the_log(lost: Room) -> None:
+async def test_requesting_a_rebuild_for_an_incomplete_line_loses_nobody_who_is_only_in_the_log(lost: Room) -> None:
     await lost.repair()
     tickets = await members(lost)
     await lost.redis.delete(lost.keys.queue)
-    assert await lost.line.condemn(lost.event)
+    assert await lost.line.request_log_rebuild(lost.event)
     await lost.repair()
     assert list(await lost.logged()) == await members(lost) == tickets

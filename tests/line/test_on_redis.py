@@ -62,13 +62,13 @@ async def life(room: Room) -> AsyncIterator[str]:
     await room.repair()
     yield "relog"
     await room.redis.zrem(room.keys.absent, tickets[5])
-    assert await line.condemn(event)
-    yield "condemn"
+    assert await line.request_log_rebuild(event)
+    yield "request_log_rebuild"
     await room.repair()
     await line.members(event)
     await line.known_users(event)
     assert not (await room.standing()).damaged
-    yield "relog after condemn"
+    yield "relog after request_log_rebuild"
     await room.reap()
     assert await room.sweep(LIFE + 10) > 0
     yield "reap expires"
@@ -80,8 +80,8 @@ async def life(room: Room) -> AsyncIterator[str]:
     await line.note_activity([event], room.now)
     assert await line.forget(event, room.now)
     yield "forget"
-    await line.goodbye(process)
-    yield "goodbye"
+    await line.deregister(process)
+    yield "deregister"
 
 
 async def test_no_key_gets_a_ttl_at_any_step(room: Room) -> None:
@@ -130,7 +130,7 @@ async def limited(make_room: MakeRoom, redis: Redis, redis_server: RedisServer, 
 
 async def test_no_step_touches_a_key_that_is_not_declared_or_calls_what_is_dangerous(limited: Room) -> None:
     steps = [step async for step in life(limited)]
-    assert "relog after condemn" in steps
+    assert "relog after request_log_rebuild" in steps
     assert await limited.redis.execute_command("ACL", "LOG") == []
 
 
@@ -162,7 +162,7 @@ STEPS_OF_AN_EVENT: dict[str, Step] = {
     "redeem": lambda room: room.line.redeem(room.event, 1, 1),
     "configure": lambda room: room.line.configure(room.event, {"rate": "1"}),
     "describe": lambda room: room.line.describe(room.event),
-    "condemn": lambda room: room.line.condemn(room.event),
+    "request_log_rebuild": lambda room: room.line.request_log_rebuild(room.event),
     "index": lambda room: room.line.publish_index(room.event),
     "reap": lambda room: room.reap(),
     "inspect": lambda room: room.line.inspect(room.event),

@@ -4,6 +4,7 @@ import structlog
 
 from shared.jobs import Work
 from shared.line.line import CHUNK, Line
+from shared.line.replies import RelogCode
 from workers.context import Tools, for_each, job
 
 _log = structlog.get_logger(__name__)
@@ -75,8 +76,8 @@ async def _relog(line: Line, event_id: str) -> int:
         code = await line.relog(event_id, entries[:CHUNK], begin=True)
         for start in range(CHUNK, len(entries), CHUNK):
             code = await line.relog(event_id, entries[start : start + CHUNK])
-        if code:
-            code = await line.relog(event_id, [], finish=True)
-        if code >= 0:
-            return len(entries) if code else 0
+        if code == RelogCode.NOT_LOST:
+            return 0
+        if await line.relog(event_id, [], finish=True) == RelogCode.DONE:
+            return len(entries)
     return 0

@@ -1,13 +1,16 @@
 -- All there is to say about an event, for its operators. Changes nothing.
--- include: event
--- KEYS     as event
+-- include: basics, event, keys
+-- KEYS     as keys
 -- ARGV     as event
 -- Returns  1 if it is declared, 1 if it has a state, log entries, called, absent, admitted (recent), burst in
 --          force, pass_ttl in ms, totals (joined, admitted, redeemed, left, expired, stepped_aside), standing
 -- Complexity O(1)
+local event, refused = load_event()
+if refused then return refused end
+
 local totals = call('HMGET', STATE, 'joined', 'admitted', 'redeemed', 'left', 'expired', 'stepped_aside')
 for i = 1, 6 do totals[i] = tonumber(totals[i] or 0) end
 return {
-  call('EXISTS', CONFIG), call('EXISTS', STATE), logged, called, stepped_aside, call('ZCARD', ADMITTED),
-  format('%.6g', capacity), int(pass_ttl), totals, standing(),
+  call('EXISTS', CONFIG), call('EXISTS', STATE), event.logged, event.called, event.absent, call('ZCARD', ADMITTED),
+  format('%.6g', event.capacity), int(event.pass_ttl), totals, standing(event),
 }

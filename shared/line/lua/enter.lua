@@ -1,14 +1,19 @@
 -- Lets in whoever of a batch of tickets is called and has a token: one ticket, one reservation, however often asked.
--- include: event, door, depart
--- KEYS     as event
+-- include: basics, codes, depart, door, event, keys, log, reservation, state
+-- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; then the tickets
--- Returns  standing, and three a ticket: code (0 gone, 1 not ready, 2 granted, 3 already redeemed, 4 paused),
---          then when granted the time of issue and the rest of its life in ms, else position and 0
+-- Returns  standing, and three a ticket: code (EnterCode), then when granted the time of issue and the rest of the
+--          reservation's TTL in ms, else position and 0
 -- Complexity O(log N) a ticket
-local tickets = {unpack(ARGV, STEP + 1)}
-local found = attend(tickets)
-open_door(ARGV[STEP] == '1')
+local event, refused = load_event()
+if refused then return refused end
+local grace, tickets = ARGV[STEP] == '1', {unpack(ARGV, STEP + 1)}
 
+local door = load_door(event)
+local locations = touch_and_locate(event, door, tickets)
+open_door(event, door, grace)
+
+local now, pass_ttl, called_at = event.now, event.pass_ttl, door.called_at
 local granted, results = 0, {}
 local function answer(code, a, b)
   results[#results + 1] = code
@@ -16,50 +21,56 @@ local function answer(code, a, b)
   results[#results + 1] = b
 end
 
--- A reservation already given: the same one again while it lives, a new one for a lost reply after that.
-local function again(ticket)
+-- A reservation already given: the same one again until it lapses, a new one for a lost reply after that.
+local function grant_again(ticket)
   local first = tonumber(call('ZSCORE', ADMITTED, ticket))
-  local issued, redeemed, _, who = pass_of(ticket)
-  if redeemed then return answer(3, 0, 0) end
-  if not issued then return answer(0, 0, 0) end
+  local issued, redeemed, _, who = read_reservation(ticket)
+  if redeemed then return answer(ENTER_ALREADY_REDEEMED, 0, 0) end
+  if not issued then return answer(ENTER_GONE, 0, 0) end
   local left = pass_ttl - max(0, now - issued)
   if left <= 0 then
-    if now - first > HEARTBEAT_TTL then return answer(0, 0, 0) end
+    if now - first > event.heartbeat_ttl then return answer(ENTER_GONE, 0, 0) end
     issued, left = now, pass_ttl
-    call('HSET', PASSES, ticket, int(now) .. ' 0 ' .. who)
+    issue_reservation(ticket, issued, who)
   end
-  answer(2, int(issued), int(left))
+  answer(ENTER_GRANTED, int(issued), int(left))
+end
+
+local function grant(ticket, when_called)
+  local _, who = depart(event, ticket)
+  if when_called <= now and when_called > now - event.call_fresh then door.fresh_calls = door.fresh_calls - 1 end
+  door.stale_calls = nil
+  take_tokens(event, 1)
+  call('ZADD', ADMITTED, int(now), ticket)
+  issue_reservation(ticket, now, who)
+  granted = granted + 1
+  answer(ENTER_GRANTED, int(now), int(pass_ttl))
 end
 
 local let_in = {}
 for i, ticket in ipairs(tickets) do
-  local when = called_at[ticket]
-  if not when and found[i] and found[i] ~= 'admitted' then when = tonumber(call('ZSCORE', CALLED, ticket)) end
+  local location, when = locations[i], called_at[ticket]
+  -- The door may have called them just now.
+  if not when and location and location ~= 'admitted' then when = tonumber(call('ZSCORE', CALLED, ticket)) end
   -- A ticket may be twice in one batch.
-  if found[i] == 'admitted' or let_in[ticket] then
-    again(ticket)
-  elseif not found[i] then
-    answer(0, 0, 0)
-  elseif paused then
-    answer(4, position(ticket), 0)
-  elseif damaged or tokens < 1 or not when then
-    answer(1, position(ticket), 0)
-  elseif not in_log(ticket) then
+  if location == 'admitted' or let_in[ticket] then
+    grant_again(ticket)
+  elseif not location then
+    answer(ENTER_GONE, 0, 0)
+  elseif event.paused then
+    answer(ENTER_PAUSED, position(event, door, ticket), 0)
+  elseif event.damaged or event.tokens < 1 or not when then
+    answer(ENTER_NOT_READY, position(event, door, ticket), 0)
+  elseif not find_entry(ticket) then
     -- Losses whose counts agree by chance. Whoever is a member stays one; the walk that is asked for shows the rest.
-    damaged = true
-    set('recount', 1)
-    answer(1, 0, 0)
+    event.damaged = true
+    set_state(event, 'recount', 1)
+    answer(ENTER_NOT_READY, 0, 0)
   else
-    local _, who = depart(ticket)
-    if when <= now and when > now - CALL_FRESH then fresh = fresh - 1 end
-    let_in[ticket], stale_calls = true, nil
-    spend(1)
-    call('ZADD', ADMITTED, int(now), ticket)
-    call('HSET', PASSES, ticket, int(now) .. ' 0 ' .. who)
-    granted = granted + 1
-    answer(2, int(now), int(pass_ttl))
+    grant(ticket, when)
+    let_in[ticket] = true
   end
 end
-save()
-tally('admitted', granted)
-return {standing(), results}
+save_state(event)
+add_to_total('admitted', granted)
+return {standing(event), results}

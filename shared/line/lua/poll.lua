@@ -1,28 +1,32 @@
--- Where a batch of tickets stands: hears them, opens the door, and says their exact places.
--- include: event, door
--- KEYS     as event
+-- Where a batch of tickets stands: writes their heartbeats, opens the door, and says their exact positions.
+-- include: codes, door, event, state
+-- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; then the tickets
--- Returns  standing, and two a ticket: code (0 gone, 1 waiting, 2 ready, 3 admitted) and position
+-- Returns  standing, and two a ticket: code (PollCode) and position
 -- Complexity O(log N) a ticket
-local tickets = {unpack(ARGV, STEP + 1)}
-local found = attend(tickets)
-local passed = open_door(ARGV[STEP] == '1')
-local may_enter = tokens >= 1 and not damaged and not paused
+local event, refused = load_event()
+if refused then return refused end
+local grace, tickets = ARGV[STEP] == '1', {unpack(ARGV, STEP + 1)}
+
+local door = load_door(event)
+local locations = touch_and_locate(event, door, tickets)
+local passed = open_door(event, door, grace)
+local may_enter = event.tokens >= 1 and not event.damaged and not event.paused
 local results = {}
 for i, ticket in ipairs(tickets) do
-  local place, code, at = found[i], 1, 0
-  if not place then
-    code = 0
-  elseif place == 'admitted' then
-    code = 3
-  elseif place ~= true and place >= passed then
-    at = position(ticket, place - passed)
+  local location, code, place = locations[i], POLL_WAITING, 0
+  if not location then
+    code = POLL_GONE
+  elseif location == 'admitted' then
+    code = POLL_ADMITTED
+  elseif location ~= 'called' and location >= passed then
+    place = position(event, door, ticket, location - passed)
   else
-    at = position(ticket)
-    if may_enter then code = 2 end
+    place = position(event, door, ticket)
+    if may_enter then code = POLL_READY end
   end
   results[#results + 1] = code
-  results[#results + 1] = at
+  results[#results + 1] = place
 end
-save()
-return {standing(), results}
+save_state(event)
+return {standing(event), results}

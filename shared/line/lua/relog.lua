@@ -1,35 +1,33 @@
 -- Writes a lost log back from the members of the line: append them in ticket order, then finish.
--- include: event
--- KEYS     as event
+-- include: basics, codes, event, keys, log, state
+-- KEYS     as keys
 -- ARGV     as event, then STEP 1 to begin anew, 2 to finish, else 0; then pairs of ticket and who, rising
--- Returns  code (0 the log is not lost, 1 written, 2 the log is whole again, -1 somebody is missing: begin anew)
+-- Returns  code (RelogCode)
 -- Complexity O(log N) a pair
-if not log_lost then return 0 end
-if ARGV[STEP] == '1' then call('UNLINK', REBUILD) end
-local last = 0
-if call('EXISTS', REBUILD) == 1 then
-  local top = call('XREVRANGE', REBUILD, '+', '-', 'COUNT', 1)[1]
-  if top then
-    local ms, seq = string.match(top[1], '^(%d+)-(%d+)$')
-    last = ms * 1000 + seq
-  end
-end
+local event, refused = load_event()
+if refused then return refused end
+local begin, finish = ARGV[STEP] == '1', ARGV[STEP] == '2'
+
+if not event.log_lost then return RELOG_NOT_LOST end
+if begin then call('UNLINK', REBUILD) end
+local newest = call('XREVRANGE', REBUILD, '+', '-', 'COUNT', 1)[1]
+local last = newest and ticket_of(newest[1]) or 0
 for i = STEP + 1, #ARGV, 2 do
-  local ticket = ARGV[i]
+  local ticket, who = ARGV[i], ARGV[i + 1]
   if tonumber(ticket) > last and (call('ZSCORE', LINE, ticket) or call('ZSCORE', CALLED, ticket)
       or call('ZSCORE', ABSENT, ticket)) then
-    call('XADD', REBUILD, entry_id(ticket), 'u', ARGV[i + 1])
+    call('XADD', REBUILD, entry_id(ticket), 'u', who)
   end
 end
-if ARGV[STEP] ~= '2' then return 1 end
-if call('XLEN', REBUILD) ~= members then return -1 end
+if not finish then return RELOG_WRITTEN end
+if call('XLEN', REBUILD) ~= event.members then return RELOG_INCOMPLETE end
 -- Tickets already given stay given, also those of people who left.
-local newest = max(last_logged() or 0, state.last or 0)
+local last_given = max(last_logged() or 0, event.state.last or 0)
 call('UNLINK', LOG)
-if members > 0 then
+if event.members > 0 then
   call('RENAME', REBUILD, LOG)
-  if newest > last_logged() then call('XSETID', LOG, entry_id(newest)) end
+  if last_given > last_logged() then call('XSETID', LOG, entry_id(last_given)) end
 end
-set('relog', 0)
-save()
-return 2
+set_state(event, 'relog', 0)
+save_state(event)
+return RELOG_DONE

@@ -35,7 +35,7 @@ class Accidents(Work):
 
     @rule()
     def an_operator_has_the_log_written_anew(self) -> None:
-        if self.step("condemn"):
+        if self.step("request_log_rebuild"):
             self.witness.log_is_written_anew()
 
     @rule(after=_next, numbers=picks)

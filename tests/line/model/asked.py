@@ -46,7 +46,7 @@ class Asked(Event):
         return answer
 
     def _replay(self, ticket: int) -> tuple[int, int, int]:
-        self.bring_back([ticket])
+        self.restore_absent([ticket])
         return JoinCode.IN_LINE, ticket, self.position(ticket)
 
     def _new(self, who: str) -> tuple[int, int, int]:
@@ -74,7 +74,7 @@ class Asked(Event):
     def poll(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int]]:
         """Code and position."""
         self.begin()
-        self.attend(tickets)
+        self.touch_and_locate(tickets)
         self.open_door(grace=grace)
         ready = self.tokens >= 1 and not self.closed and not self.paused
         answers: list[tuple[int, int]] = []
@@ -89,7 +89,7 @@ class Asked(Event):
     def enter(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int, int, int]]:
         """Code, position, time of issue and the rest of its life."""
         self.begin()
-        self.attend(tickets)
+        self.touch_and_locate(tickets)
         self.open_door(grace=grace)
         return [self._enter(ticket) for ticket in tickets]
 

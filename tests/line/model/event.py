@@ -172,7 +172,7 @@ class Event:
             return window, state.head_now, state.head_before
         return window, 0, state.head_now if state.head_at == window - 1 else 0
 
-    def count_head(self, people: int) -> None:
+    def count_head_departures(self, people: int) -> None:
         """So many left the front of the line."""
         if people:
             state = self.state
@@ -204,13 +204,13 @@ class Event:
 
     # The door
 
-    def bring_back(self, tickets: list[int]) -> None:
+    def restore_absent(self, tickets: list[int]) -> None:
         self.line |= self.absent & set(tickets)
         self.absent -= set(tickets)
 
-    def attend(self, tickets: list[int]) -> None:
+    def touch_and_locate(self, tickets: list[int]) -> None:
         """Hears these tickets; one that is in the log and nowhere else is put back into the line."""
-        self.bring_back(tickets)
+        self.restore_absent(tickets)
         for ticket in tickets:
             if ticket in self.log and ticket not in self.called and ticket not in self.admitted:
                 self.line.add(ticket)
@@ -233,7 +233,7 @@ class Event:
             else:
                 self.heard.setdefault(ticket, self.now)
                 self.called[ticket] = self.now
-        self.count_head(examined)
+        self.count_head_departures(examined)
 
     def depart(self, ticket: int, *, log_lost: bool) -> str | None:
         """Takes all of it away together; who it was, None if they are not in the log."""

@@ -116,7 +116,7 @@ class Stage(RuleBasedStateMachine):
         """Keys of these names."""
         self.run(self.redis.delete(*(getattr(self.keys, name) for name in lost)))
         self.model.lose(lost)
-        self.witness.condemned &= "state" not in lost
+        self.witness.rebuild_requested &= "state" not in lost
         self.witness.keys_are_lost(self.run(look(self.redis, self.keys)))
         if self.model.newest is None and self.model.state.last is None:
             self.witness.all_numbers_are_lost()

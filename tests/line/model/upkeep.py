@@ -33,7 +33,7 @@ class Model(Asked):
             self.keep_tokens()
         self.config |= changes
 
-    def condemn(self) -> bool:
+    def request_log_rebuild(self) -> bool:
         """Whether the log will be written anew."""
         if self.damaged:
             self.begin()
@@ -114,7 +114,7 @@ class Model(Asked):
 
     def _depart_since(self, times: dict[int, int], limit: int) -> tuple[int, bool]:
         old = _first(limit, times, at_most=self.now - LIFE)
-        self.count_head(len(self.line & set(old)))
+        self.count_head_departures(len(self.line & set(old)))
         return sum(self.depart(ticket, log_lost=False) is not None for ticket in old), len(old) == limit
 
     def _unlink(self) -> None:

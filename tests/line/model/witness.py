@@ -22,7 +22,7 @@ class Witness:
         self.seen = NOBODY
         self.promised: set[int] = set()
         """Tickets that people have been given, until they depart."""
-        self.hurt = self.log_hurt = self.condemned = self._log_was_lost = False
+        self.hurt = self.log_hurt = self.rebuild_requested = self._log_was_lost = False
         self._newest = 0
         self._gone: set[int] = set()
         self._issued: dict[int, int] = {}
@@ -55,7 +55,7 @@ class Witness:
 
     def log_is_written_anew(self) -> None:
         """Of the members, as an operator asked for; until then the line is closed."""
-        self.hurt = self.log_hurt = self.condemned = True
+        self.hurt = self.log_hurt = self.rebuild_requested = True
 
     def _held(self, now: Seen) -> set[int]:
         """Who still has a place."""
@@ -73,7 +73,7 @@ class Witness:
             self._calls_go_in_order(before, now, deeds[0])
             if before.damaged:
                 self._damaged_is_closed(before, now, deeds[0], issued)
-            elif deeds[0].call.name == "poll" and now.whole and not self.condemned:
+            elif deeds[0].call.name == "poll" and now.whole and not self.rebuild_requested:
                 self._positions_have_no_gaps(now, dict(zip(deeds[0].call.args[0], deeds[0].told, strict=True)), at)
         if now.whole and (now.log or not self.promised):
             self.hurt = self.log_hurt = False
@@ -144,9 +144,9 @@ class Witness:
 
     def _nobody_vanishes(self, before: Seen, now: Seen, deeds: Sequence[Deed], at: int) -> None:
         if any(deed.call.name == "relog" and deed.told == WHOLE_AGAIN for deed in deeds):
-            # Who was only in a log that an operator condemned is lost with it: repair puts them in line first.
+            # Who was only in a log that an operator had written anew is lost with it: repair puts them in line first.
             self.promised &= set(before.members)
-            self.condemned = False
+            self.rebuild_requested = False
         missing = self.promised - self._held(now)
         expired = sum(deed.told[1] for deed in deeds if deed.call.name == "reap")
         assert len(missing) <= expired, f"{missing} have lost their place"

@@ -1,109 +1,112 @@
--- The door and the places in front of it. Needs event.
--- KEYS, ARGV  as event
--- Returns  nothing: it is included, not called
+-- The door and the places in front of it.
+-- include: basics, keys, log, speed, state
+-- KEYS     as keys
+-- ARGV     none
+-- Returns  nothing: it defines
 -- Complexity O(log N) a ticket, and at most 64 people examined per call of open_door
-local function count_fresh() return call('ZCOUNT', CALLED, '(' .. int(now - CALL_FRESH), int(now)) end
-local fresh = count_fresh()
 
--- When those were called whom attend() found called, in ms; how many calls are stale, once somebody asked.
-local called_at, stale_calls = {}, nil
-
-local function in_log(ticket)
-  local id = entry_id(ticket)
-  return call('XRANGE', LOG, id, id)[1]
+-- fresh_calls and stale_calls count the called (the latter once somebody asked); called_at has the times in ms of
+-- the calls of those whom touch_and_locate found called.
+local function load_door(event)
+  local fresh_calls = call('ZCOUNT', CALLED, '(' .. int(event.now - event.call_fresh), int(event.now))
+  return {fresh_calls = fresh_calls, stale_calls = nil, called_at = {}}
 end
 
--- Who was silent when their turn came and speaks again has their own place again, at once.
-local function bring_back(tickets)
-  if stepped_aside == 0 or #tickets == 0 then return end
-  local away, back = call('ZMSCORE', ABSENT, unpack(tickets)), {}
+-- Whoever stepped aside and speaks again has their own place again, at once.
+local function restore_absent(event, tickets)
+  if event.absent == 0 or #tickets == 0 then return end
+  local absent_since, restored = call('ZMSCORE', ABSENT, unpack(tickets)), {}
   for i, ticket in ipairs(tickets) do
-    if away[i] and call('ZREM', ABSENT, ticket) == 1 then
-      back[#back + 1] = ticket
-      back[#back + 1] = ticket
+    -- A ticket may be twice in one batch.
+    if absent_since[i] and call('ZREM', ABSENT, ticket) == 1 then
+      restored[#restored + 1] = ticket
+      restored[#restored + 1] = ticket
     end
   end
-  if #back > 0 then
-    call('ZADD', LINE, unpack(back))
-    lined, stepped_aside = lined + #back / 2, stepped_aside - #back / 2
+  if #restored > 0 then
+    call('ZADD', LINE, unpack(restored))
+    event.waiting, event.absent = event.waiting + #restored / 2, event.absent - #restored / 2
   end
 end
 
--- Hears these tickets. Returns for each its rank in line, true if called, 'admitted', or false if it is gone;
--- one that is in the log and nowhere else is put back into the line.
-local function attend(tickets)
-  bring_back(tickets)
-  -- int() a ticket would be a seventh of a poll (measured).
-  local found, heard, heard_at = {}, {}, int(now)
+-- Writes the heartbeats of these tickets. Returns where each is: its rank in line, 'called', 'admitted', or false if
+-- it is gone. A ticket that is in the log and nowhere else is put back into the line.
+local function touch_and_locate(event, door, tickets)
+  restore_absent(event, tickets)
+  -- The tickets stay the strings they came as: int() would be a seventh of a poll (measured).
+  local locations, heartbeats, now, called_at = {}, {}, int(event.now), door.called_at
   for i, ticket in ipairs(tickets) do
-    local place = call('ZRANK', LINE, ticket)
-    if not place then
+    local location = call('ZRANK', LINE, ticket)
+    if not location then
       local when = call('ZSCORE', CALLED, ticket)
       if when then
-        place = true
+        location = 'called'
         called_at[ticket] = tonumber(when)
       elseif call('ZSCORE', ADMITTED, ticket) then
-        place = 'admitted'
-      elseif in_log(ticket) then
+        location = 'admitted'
+      elseif find_entry(ticket) then
         call('ZADD', LINE, ticket, ticket)
-        place = call('ZRANK', LINE, ticket)
+        location = call('ZRANK', LINE, ticket)
       end
     end
-    found[i] = place
-    if place and place ~= 'admitted' then
-      heard[#heard + 1] = heard_at
-      heard[#heard + 1] = ticket
+    locations[i] = location
+    if location and location ~= 'admitted' then
+      heartbeats[#heartbeats + 1] = now
+      heartbeats[#heartbeats + 1] = ticket
     end
   end
-  if #heard > 0 then call('ZADD', HEARTBEAT, unpack(heard)) end
-  return found
+  if #heartbeats > 0 then call('ZADD', HEARTBEAT, unpack(heartbeats)) end
+  return locations
 end
 
--- Calls people one by one from the head of the line while fresh calls < floor(tokens); the silent step aside,
+-- Calls people one by one from the head of the line while fresh calls < floor(tokens). The silent step aside,
 -- unless the system itself may have caused their silence (grace). Returns how many left the head of the line.
-local function open_door(grace)
-  if damaged or paused then return 0 end
-  local room, examined = floor(tokens) - fresh, 0
-  while room > 0 and examined < 64 and lined > 0 do
+local function open_door(event, door, grace)
+  if event.damaged or event.paused then return 0 end
+  local now, ready_ttl = event.now, event.ready_ttl
+  local room, examined = floor(event.tokens) - door.fresh_calls, 0
+  while room > 0 and examined < 64 and event.waiting > 0 do
     local head = call('ZRANGE', LINE, 0, min(8, room, 64 - examined) - 1)
     local seen = call('ZMSCORE', HEARTBEAT, unpack(head))
-    local calls, asides, unheard = {}, {}, {}
+    local calls, absences, first_heartbeats = {}, {}, {}
     for i, ticket in ipairs(head) do
       if not seen[i] then
-        unheard[#unheard + 1] = int(now)
-        unheard[#unheard + 1] = ticket
+        first_heartbeats[#first_heartbeats + 1] = int(now)
+        first_heartbeats[#first_heartbeats + 1] = ticket
       end
-      if seen[i] and not grace and now - seen[i] >= READY_TTL then
-        asides[#asides + 1] = ticket
-        asides[#asides + 1] = ticket
+      if seen[i] and not grace and now - seen[i] >= ready_ttl then
+        absences[#absences + 1] = ticket
+        absences[#absences + 1] = ticket
       else
         calls[#calls + 1] = int(now)
         calls[#calls + 1] = ticket
       end
     end
     call('ZREM', LINE, unpack(head))
-    if #unheard > 0 then call('ZADD', HEARTBEAT, unpack(unheard)) end
+    if #first_heartbeats > 0 then call('ZADD', HEARTBEAT, unpack(first_heartbeats)) end
     if #calls > 0 then call('ZADD', CALLED, unpack(calls)) end
-    if #asides > 0 then call('ZADD', ABSENT, unpack(asides)) end
-    local newly_called = #calls / 2
-    room, fresh, called = room - newly_called, fresh + newly_called, called + newly_called
-    stepped_aside, lined, examined = stepped_aside + #asides / 2, lined - #head, examined + #head
-    tally('stepped_aside', #asides / 2)
+    if #absences > 0 then call('ZADD', ABSENT, unpack(absences)) end
+    local newly_called, newly_absent = #calls / 2, #absences / 2
+    room, examined = room - newly_called, examined + #head
+    door.fresh_calls, event.called = door.fresh_calls + newly_called, event.called + newly_called
+    event.absent, event.waiting = event.absent + newly_absent, event.waiting - #head
+    add_to_total('stepped_aside', newly_absent)
   end
-  count_head(examined)
+  count_head_departures(event, examined)
   return examined
 end
 
--- The place of someone in line or called, 0 in a damaged line.
-local function position(ticket, rank)
-  if damaged then return 0 end
-  local when = called_at[ticket]
+-- The position of someone in line or called; 0 in a damaged line. `rank` in line, if it is known, spares a look.
+local function position(event, door, ticket, rank)
+  if event.damaged then return 0 end
+  local when = door.called_at[ticket]
   if not when then
     rank = rank or call('ZRANK', LINE, ticket)
-    if rank then return fresh + rank + 1 end
+    if rank then return door.fresh_calls + rank + 1 end
     when = tonumber(call('ZSCORE', CALLED, ticket))
   end
-  if not when or when > now or when <= now - CALL_FRESH then return 1 end
-  stale_calls = stale_calls or call('ZCOUNT', CALLED, '-inf', int(now - CALL_FRESH))
-  return call('ZRANK', CALLED, ticket) - stale_calls + 1
+  local oldest_fresh = event.now - event.call_fresh
+  if not when or when > event.now or when <= oldest_fresh then return 1 end
+  door.stale_calls = door.stale_calls or call('ZCOUNT', CALLED, '-inf', int(oldest_fresh))
+  return call('ZRANK', CALLED, ticket) - door.stale_calls + 1
 end
