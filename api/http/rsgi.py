@@ -32,7 +32,8 @@ class RsgiRequest(Request):
         return self._scope.client or None
 
     def header(self, name: str) -> str | None:
-        if values := self.header_values(name):
+        values: list[str] = self._headers.get_all(name)
+        if values:
             return values[-1]
         if name in self._headers:
             raise unreadable_header(name)

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import hiredis
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -54,6 +56,7 @@ class Node:
         self.trips = {"lua": 0, "pipeline": 0, "command": 0}
         self.busy = 0
         self._redis = redis
+        self._pool = redis.connection_pool
         # Not the pool: who waits there cannot be told meanwhile that Redis is away.
         self._connections = asyncio.Semaphore(MAX_CONNECTIONS)
         self._flagged = True
@@ -75,7 +78,7 @@ class Node:
     async def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The replies of commands that share a round trip and a connection; raises the first error among them."""
         self.trips["pipeline"] += 1
-        return await self._send_all(commands) if len(commands) > 1 else [await self._send(commands[0])]
+        return await self._exchange(commands)
 
     async def script(self, script: Script, keys: Sequence[str], *args: Value, acks: int = 0) -> Any:
         """A Lua step's reply, once `acks` replicas have what it wrote."""
@@ -87,9 +90,9 @@ class Node:
             self.trips["lua"] += 1
             try:
                 if not acks:
-                    return await self._send(call)
+                    return (await self._exchange([call]))[0]
                 # On the same connection, and so on the node that wrote: another would not know what to wait for.
-                reply, replicas = await self._send_all([call, ("WAIT", acks, _WAIT_MS)])
+                reply, replicas = await self._exchange([call, ("WAIT", acks, _WAIT_MS)])
                 if replicas < acks:
                     raise NotReplicatedError(f"only {replicas} of {acks} replicas have it")
                 return reply
@@ -109,7 +112,7 @@ class Node:
 
     async def disconnect(self) -> None:
         """Closes the connections that nobody uses."""
-        await self._redis.connection_pool.disconnect(inuse_connections=False)
+        await self._pool.disconnect(inuse_connections=False)
 
     async def aclose(self) -> None:
         """Closes every connection."""
@@ -117,7 +120,7 @@ class Node:
 
     async def _send(self, command: Command) -> Any:
         try:
-            async with self._connection():
+            async with self._turn():
                 reply = await self._redis.execute_command(*command)  # type: ignore[no-untyped-call] # redis-py
         except Exception as error:
             raise self._translate(error) from error
@@ -125,21 +128,26 @@ class Node:
             self.reachable = True
         return reply
 
-    async def _send_all(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies of commands that go out in one write, straight over a connection: redis-py's own way to send
+        costs half as much again (measured: 105 us a call, 79 so). Raises the first error among them.
+        """
         try:
-            async with self._connection():
-                # Raised there, an error would carry the command, and with it whose it was.
-                results: list[Any] = await pipeline.execute(raise_on_error=False)
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
+            async with self._turn():
+                connection = await self._pool.get_connection()
+                try:
+                    await connection.send_packed_command(map(hiredis.pack_command, commands))  # type: ignore[arg-type] # any length
+                    replies = [await _read(connection) for _ in commands]
+                finally:
+                    await self._pool.release(connection)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    # Raised by redis-py, it would carry the command, and with it whose it was.
+                    raise reply
         except Exception as error:
             raise self._translate(error) from error
         self.reachable = True
-        return results
+        return replies
 
     async def _load(self, script: Script, *, flagged: bool) -> None:
         try:
@@ -151,7 +159,8 @@ class Node:
             self._flagged = False
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[None]:
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of the few calls that may be under way at once."""
         hoped = self.reachable is not False
         async with self._connections:
             # Whoever waited behind those that found Redis away need not find out again.
@@ -180,6 +189,14 @@ class Node:
                 return UnavailableError("the event is being moved to another node")
             if "SCHEMA" in text:
                 return UnknownVersionError(text)
+        return error
+
+
+async def _read(connection: AbstractConnection) -> Any:
+    """A reply; an error among those of several commands is one, too, and the next has to be read all the same."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
         return error
 
 
