@@ -69,8 +69,8 @@ def test_every_promise_names_the_tests_that_hold_it_up() -> None:
 
 
 def test_log_messages_that_the_run_book_tells_to_look_for_are_written() -> None:
-    run_book = (ROOT / "shared" / "observability" / "RUNBOOK.md").read_text()
-    entries = run_book.partition("## When an alert fires\n")[2].partition("\n## ")[0]
+    run_book = ROOT / "shared/observability/RUNBOOK.md"
+    entries = run_book.read_text().partition("## When an alert fires\n")[2].partition("\n## ")[0]
     messages = re.findall(r"`([a-z]+(?: [a-z]+)+)`", entries)
     code = "".join(source.read_text() for source in SOURCES if source.suffix == ".py" and "tests" not in source.parts)
     assert len(messages) >= 3

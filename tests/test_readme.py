@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from api.contract.errors import MEANINGS
+from api.contract.routes import OPERATIONS
 from shared.dev.redis_server import LOCALHOST, PORTS, is_free
 from tests.support.paths import ROOT
 
@@ -78,6 +80,13 @@ def test_it_names_the_two_commands_on_its_first_screen() -> None:
     first_screen = README.splitlines()[:25]
     assert any("make run" in line for line in first_screen)
     assert any("make test" in line for line in first_screen)
+
+
+def test_its_table_has_every_path_and_no_code_that_there_is_not() -> None:
+    section = README.partition("## HTTP\n")[2].partition("\n## ")[0]
+    assert {one.path for one in OPERATIONS} - set(re.findall(r"/[a-z/_{}.]+", section)) == set()
+    codes = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", section))
+    assert {code for code in codes if not code.startswith("DAEGI_")} - MEANINGS.keys() == set()
 
 
 def test_it_is_short() -> None:
