@@ -191,7 +191,7 @@ class Settings(BaseSettings):
             elif self.environment == "production" and not all(map(_is_strong, values)):
                 problems.append(f"{name}: {_TOO_WEAK}")
         if not self.jobs_redis_url and RedisUrl.parse(self.lines_url).kind != "server":
-            problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a Redis server of its own, not a cluster or sentinels")
+            problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a single Redis server of its own")
         if problems:
             raise ValueError("\n".join(problems))
         return self
