@@ -7,35 +7,35 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PINS := .constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
-# Errors are still told in full; warnings of the build backend, which nobody who sets up can act on, are not.
+# Errors are still printed in full; warnings of the build backend, on which nobody can act here, are not.
 PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format bench chaos observe constraints clean
+.PHONY: help setup run test lint format bench chaos observe audit constraints clean
 
-help: ## Say what can be made
+help: ## List these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 		while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
 
-setup: $(READY) ## Make .venv ready (every other target does it when needed)
+setup: $(READY) ## Create or update .venv (every other target does it when needed)
 	@echo "$(VENV) is ready"
 
-# Everything is run as `python -m`: a script's first line holds the path of the checkout, which may be moved.
-run: $(READY) ## Run a Redis of its own, the api and a worker; Ctrl-C stops them all
+# Everything runs as `python -m`: installed scripts contain the path of the checkout, which may be moved.
+run: $(READY) ## Run Redis, the api and a worker; Ctrl-C stops them all
 	@$(BIN)/python -m shared.dev $(BIN)/python -m honcho start
 
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 
-lint: $(READY) ## Check style, types and who imports whom
+lint: $(READY) ## Check style, types and import contracts
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## Set the code in the project's style
+format: $(READY) ## Format the code
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
 
@@ -43,13 +43,13 @@ bench: $(READY) ## Compare with the original's ways and a no-op (15 minutes; nee
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group bench
 	@$(BIN)/python -m tests.load $(ARGS)
 
-chaos: $(READY) ## Kill, freeze and cut everything off under load (15 minutes), with ARGS="--only api-killed"
+chaos: $(READY) ## Kill, freeze and disconnect everything under load (15 minutes), with ARGS="--only api-killed"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 observe: $(READY) ## Watch it under load with a real Prometheus: queries, dashboard, alerts (two minutes)
 	@$(BIN)/python -m tests.observe $(ARGS)
 
-audit: $(READY) ## Look the pinned versions up in PyPI's database of vulnerabilities (needs the network)
+audit: $(READY) ## Check the pinned versions for known vulnerabilities (needs the network)
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group audit
 	@$(BIN)/python -m tests.audit
 
@@ -57,11 +57,11 @@ clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A sound .venv is kept, one that is unfinished or was made by another Python is made anew.
+# A .venv that works is kept; one that is unfinished or belongs to another Python is created again.
 $(READY): pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Daegi needs Python 3.11 or later; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \
-		echo "Name another one like this: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 1; }
+		echo "Choose another one like this: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12" >&2; exit 1; }
 	@$(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "Making $(VENV) ..."; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing into $(VENV) (a minute or so the first time) ..."

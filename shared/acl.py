@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the command for the settings of the environment."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.acl",
-        description="Prints the ACL SETUSER command for the user and password of DAEGI_REDIS_URL, to be given to that "
-        "Redis by its administrator: python -m shared.acl | redis-cli",
+        description="Prints the ACL SETUSER command that makes the user of DAEGI_REDIS_URL. An administrator of that "
+        "Redis has to run it: python -m shared.acl | redis-cli",
         epilog='With "user" in place of "ACL SETUSER" it is a line of an ACL file.',
     )
     parser.add_argument("--jobs", action="store_true", help="for the Redis of DAEGI_JOBS_REDIS_URL")

@@ -16,7 +16,8 @@ from tests.support.ports import free_port
 from tests.support.processes import Api, Worker
 from tests.support.waiting import eventually
 
-README = (ROOT / "README.md").read_text()
+RUN_BOOK = "shared/observability/RUNBOOK.md"
+ENTRIES = (ROOT / RUN_BOOK).read_text().partition("## When an alert fires\n")[2].partition("\n## ")[0] + "\n#"
 RULES: list[dict[str, Any]] = [rule for group in rules()["groups"] for rule in group["rules"]]
 ALERTS = [rule["alert"] for rule in RULES]
 DASHBOARD: dict[str, Any] = yaml.safe_load((SHIPPED / "dashboard.json").read_text())
@@ -89,22 +90,21 @@ def test_what_is_not_told_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=ALERTS)
-def test_an_alert_says_what_is_wrong_and_what_to_do_and_the_readme_says_more(rule: dict[str, Any]) -> None:
+def test_an_alert_says_what_is_wrong_and_what_to_do_and_the_run_book_says_more(rule: dict[str, Any]) -> None:
     name = rule["alert"]
     assert set(rule["annotations"]) == {"summary", "description", "runbook"}
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert len(rule["annotations"]["description"]) > len(rule["annotations"]["summary"])
-    assert rule["annotations"]["runbook"] == f"README.md#{name.lower()}"
-    entry = re.search(rf"^### {name}\n(.+?)\n(?=\n#)", README, re.MULTILINE | re.DOTALL)
-    assert entry, f"README.md has no entry {name}"
+    assert rule["annotations"]["runbook"] == f"{RUN_BOOK}#{name.lower()}"
+    entry = re.search(rf"^### {name}\n(.+?)\n(?=\n#)", ENTRIES, re.MULTILINE | re.DOTALL)
+    assert entry, f"{RUN_BOOK} has no entry {name}"
     assert re.search(r"\b[Ll]ook\b", entry[1]), "an entry says where to look"
 
 
 def test_the_run_book_has_no_other_entries_and_names_panels_that_exist() -> None:
-    section = README.partition("## When an alert fires\n")[2].partition("\n## ")[0]
-    assert re.findall(r"^### (\w+)$", section, re.MULTILINE) == ALERTS
+    assert re.findall(r"^### (\w+)$", ENTRIES, re.MULTILINE) == ALERTS
     titles = " ".join(panel["title"] for panel in PANELS)
-    named = {" ".join(name.split()) for name in re.findall(r"\*([^*]+)\*", section)}
+    named = {" ".join(name.split()) for name in re.findall(r"\*([^*]+)\*", ENTRIES)}
     assert named
     assert {name for name in named if name not in titles} == set()
 

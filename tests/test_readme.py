@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from api.contract.errors import MEANINGS
+from api.contract.routes import OPERATIONS
 from shared.dev.redis_server import LOCALHOST, PORTS, is_free
 from tests.support.paths import ROOT
 
@@ -80,10 +82,12 @@ def test_it_names_the_two_commands_on_its_first_screen() -> None:
     assert any("make test" in line for line in first_screen)
 
 
-def test_every_test_that_holds_up_a_promise_is_there() -> None:
-    promises = README.partition("## What we promise")[2].partition("### ")[0]
-    named = re.findall(r"`(tests/[\w/]+\.py)`", promises)
-    rows = [row for row in promises.splitlines() if row.startswith("| ")][1:]
-    assert len(rows) > 15
-    assert all("`tests/" in row for row in rows)
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+def test_its_table_has_every_path_and_no_code_that_there_is_not() -> None:
+    section = README.partition("## HTTP\n")[2].partition("\n## ")[0]
+    assert {one.path for one in OPERATIONS} - set(re.findall(r"/[a-z0-9/_{}.]+", section)) == set()
+    codes = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", section))
+    assert {code for code in codes if not code.startswith("DAEGI_")} - MEANINGS.keys() == set()
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150

@@ -22,7 +22,7 @@ from tests.support.paths import ROOT
 from tests.support.shipped import shipped_files
 
 TOP_LEVEL = {
-    "api", "shared", "tests", "workers", "Dockerfile", "LICENSE", "Makefile", "Procfile", "README.md",
+    "api", "shared", "tests", "workers", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile", "Procfile", "README.md",
     "docker-compose.yml", "pyproject.toml",
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from shared.settings import Settings
 from shared.tokens.signer import Signer
 
 _FRONT_POLL_S = 2.0
-"""Seconds between polls at the front (DESIGN.md, A poll)."""
+"""Seconds between polls at the front (shared/line/DESIGN.md, "Polling, leases and the position index")."""
 
 _UNKNOWN_POLL_S = 10.0
 """Seconds between polls while nobody is let in, so that nobody is late when it goes on."""

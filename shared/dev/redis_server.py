@@ -1,6 +1,6 @@
 """A real redis-server for a laptop: found, started on 127.0.0.1, and gone when its owner is gone.
 
-`python -m shared.embedded COMMAND...` runs a command beside one: see shared/launcher.py.
+`python -m shared.dev COMMAND...` runs a command beside one: see shared/dev/launcher.py.
 """
 
 from __future__ import annotations

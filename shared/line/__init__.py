@@ -1,1 +1,1 @@
-"""The line: every change of its state, its keys and its Lua steps. DESIGN.md says why it is so."""
+"""The line: every change of its state, its keys and its Lua steps. shared/line/DESIGN.md gives the reasons."""

@@ -20,7 +20,7 @@ CHUNK = 500
 """Entries that one script call looks at, so that it blocks Redis for at most 5 ms."""
 
 PULSE_FRESH_MS = 3000
-"""A gap between a process's pulses above this starts its door grace (DESIGN.md, The door)."""
+"""A gap between a process's pulses above this starts its door grace (shared/line/DESIGN.md, "Grace")."""
 
 INDEX_FRESH_MS = 1000
 MILESTONES = 512

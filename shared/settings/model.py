@@ -33,7 +33,7 @@ _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#]+", re.IGNORECASE | re.ASC
 
 
 class SecretUrl(SecretStr):
-    """A URL that may hold a password, which alone is not shown."""
+    """A URL that may hold a password; only the password is hidden when it is shown."""
 
     def _display(self) -> str:
         return mask_url(self.get_secret_value())
@@ -47,73 +47,85 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "production"] = Field(
-        "development", description="In production a default or short secret keeps a process from starting"
+        "development", description="In production, a process refuses to start with a default or short secret"
     )
     redis_url: SecretUrl = Field(
         SecretUrl("redis://127.0.0.1:6379/0"),
-        description="Redis with the lines: redis://, redis+cluster:// or redis+sentinel:// (rediss for TLS)",
+        description="Redis that holds the lines: redis://, redis+cluster:// or redis+sentinel:// (rediss for TLS)",
     )
     jobs_redis_url: SecretUrl | None = Field(
-        None, description="Redis with the job queue; by default the one with the lines"
+        None, description="Redis that holds the job queue; by default the one with the lines"
     )
     redis_ca_file: str | None = Field(None, description="CA certificate for rediss://")
-    key_prefix: str = Field("", pattern=r"^[^\s{}]*$", description="Precedes every key (tenancy)")
-    min_replicas_ack: int = Field(0, ge=0, le=16, description="Replicas that must have a join before its answer")
-    max_events: int = Field(10_000, ge=1, description="From this many events on nobody's first join opens another")
+    key_prefix: str = Field("", pattern=r"^[^\s{}]*$", description="Prefix of every key (tenancy)")
+    min_replicas_ack: int = Field(0, ge=0, le=16, description="Replicas that must have a join before it is answered")
+    max_events: int = Field(
+        10_000, ge=1, description="Number of events from which a first join no longer creates another"
+    )
     host: str = Field("127.0.0.1", description="IP address the api listens on")
     port: int = Field(8000, ge=1, le=65_535, description="Port the api listens on")
     processes: int = Field(1, ge=1, le=256, description="Api processes on that port")
     drain_seconds: float = Field(
-        0, ge=0, le=300, description="On SIGTERM /readyz says no for this long, and all else goes on, before the end"
+        0,
+        ge=0,
+        le=300,
+        description="Seconds after SIGTERM in which /readyz answers 503 and everything else is still served",
     )
     worker_metrics_port: int = Field(
-        9464, ge=0, le=65_535, description="Port on which a worker answers /metrics, on DAEGI_HOST; 0: none"
+        9464, ge=0, le=65_535, description="Port on DAEGI_HOST where a worker answers /metrics; 0 turns it off"
     )
     metrics_events: list[_EventId] = Field(
         default_factory=list, description="Events with metrics of their own; by default the 20 longest lines"
     )
     metrics_dir: DirectoryPath | None = Field(
-        None, description="Where the api processes of one port add up their metrics; python -m api makes one"
+        None,
+        description="Directory in which the api processes of one port add up their metrics; python -m api creates one",
     )
     token_secrets: list[SecretStr] = Field(
         default_factory=lambda: [SecretStr(DEVELOPMENT_SECRET)],
         min_length=1,
-        description="Sign the tokens: the first signs, all verify",
+        description="Secrets of the tokens: the first signs, all verify",
     )
     admin_keys: list[SecretStr] = Field(
-        default_factory=list, description="Bearer keys of the admin API; none disables it"
+        default_factory=list, description="Bearer keys of the admin API, which is off without any"
     )
     trusted_user_header: _HeaderName | None = Field(
         None, description="Header in which your gateway names the verified user"
     )
-    heartbeat_ttl: _Seconds = Field(300, description="Seconds of silence after which someone has left the line")
+    heartbeat_ttl: _Seconds = Field(300, description="Seconds of silence after which a person is expired")
     line_ttl: float = Field(3600, ge=0.001, le=_YEAR, description="Seconds for which an empty declared event is kept")
-    dedupe_ttl: _Seconds = Field(300, description="Seconds for which an Idempotency-Key is good, at most twice as many")
+    dedupe_ttl: _Seconds = Field(
+        300, description="Seconds for which an Idempotency-Key is remembered at least; at most twice as long"
+    )
     pass_ttl: _Seconds = Field(30, description="Seconds for which a reservation is good")
-    ready_ttl: _Seconds = Field(90, description="Seconds of silence after which someone whose turn it is steps aside")
-    call_fresh: _Seconds = Field(6, description="Seconds for which a call holds up the next ones")
+    ready_ttl: _Seconds = Field(90, description="Seconds of silence after which a person whose turn comes steps aside")
+    call_fresh: _Seconds = Field(
+        6, description="Seconds for which a called person who does not enter holds up the next calls"
+    )
     admit_rate: float = Field(50, ge=0, le=1_000_000, description="People let in per second, per event")
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
-    max_batch: int = Field(256, ge=1, le=256, description="Requests in one script call")
+    max_batch: int = Field(256, ge=1, le=256, description="Most requests in one script call")
     max_pending: int = Field(8000, ge=1, description="Requests that may wait to be served in one process")
     joins_per_minute: int = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="Joins a minute from one address (an IPv6 /64), in each process; 0 is any number",
+        description="Joins per minute from one address (an IPv6 /64) in each process; 0: no limit",
     )
     trusted_address_header: _HeaderName | None = Field(
         None,
-        description="Header in which your proxy names the client's address (of a list the last counts); "
-        "without one joins are counted by the connection's peer, which behind a proxy is everybody",
+        description="Header in which your proxy names the client's address (in a list, the last counts); without it, "
+        "joins are counted by the connection's peer, which behind a proxy is the same for everybody",
     )
-    open_events: bool = Field(True, description="A first join creates an event; false: events must be declared")
+    open_events: bool = Field(
+        True, description="Whether a first join creates an event; if not, events must be declared"
+    )
     cors_origins: list[str] = Field(default_factory=list, description='Origins whose pages may call the api, or ["*"]')
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged")
     log_format: Literal["auto", "json", "text"] = Field(
-        "auto", description="How it is written; auto is text in a terminal, but not in production, and JSON elsewhere"
+        "auto", description="Form of the logs; auto: text in a terminal outside production, otherwise JSON"
     )
-    sentry_dsn: SecretStr | None = Field(None, description="Where unexpected errors are reported")
+    sentry_dsn: SecretStr | None = Field(None, description="Sentry project that unexpected errors are reported to")
 
     @field_validator("redis_url", "jobs_redis_url")
     @classmethod
@@ -179,7 +191,7 @@ class Settings(BaseSettings):
             elif self.environment == "production" and not all(map(_is_strong, values)):
                 problems.append(f"{name}: {_TOO_WEAK}")
         if not self.jobs_redis_url and RedisUrl.parse(self.lines_url).kind != "server":
-            problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a Redis of its own, arq knows no cluster")
+            problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a single Redis server of its own")
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -196,11 +208,11 @@ class Settings(BaseSettings):
 
     @cached_property
     def sweep_seconds(self) -> int:
-        """Time between two sweeps: 5 s, less where a short heartbeat life (a test's) asks for it."""
+        """Time between two sweeps: 5 s, or less if the heartbeat TTL is as short as in tests."""
         return max(1, min(5, int(self.heartbeat_ttl / 30)))
 
     def warnings(self) -> list[str]:
-        """What an operator should know about these settings, a sentence each."""
+        """What an operator should know about these settings, one sentence each."""
         found = []
         if any(secret.get_secret_value() == DEVELOPMENT_SECRET for secret in self.token_secrets):
             found.append("DAEGI_TOKEN_SECRETS is not set: tokens are signed with the public development secret")
@@ -218,11 +230,11 @@ def _is_strong(secret: str) -> bool:
 
 
 class SettingsError(Exception):
-    """A setting is wrong; one readable line for each that is."""
+    """Settings are wrong: one readable line for each of them."""
 
 
 def load_settings() -> Settings:
-    """The settings of the environment; raises SettingsError."""
+    """Reads the settings from the environment; raises SettingsError."""
     try:
         return Settings()
     except ValidationError as error:
@@ -233,7 +245,7 @@ def load_settings() -> Settings:
             lines.append(f"DAEGI_{name}: {message}" if name else message)
         raise SettingsError("\n".join(lines)) from error
     except UnreadableError as error:
-        # It names the field and keeps the value, which may be a secret, to itself.
+        # It names the field, and not the value, which may be a secret.
         found = re.search(r'field "(\w+)"', str(error))
         name = found[1].upper() if found else "*"
         raise SettingsError(f'DAEGI_{name}: a JSON list is needed, like ["one", "two"]') from error

@@ -23,7 +23,7 @@ _log = structlog.get_logger(__name__)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.12, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Bounds of what takes time; 0.12 s is the promise of ORIGIN.md for a join's p95."""
+"""Bounds of what takes time; 0.12 s is promised for a join's p95 (shared/line/DESIGN.md)."""
 
 Labels = tuple[str, ...]
 

@@ -1,6 +1,6 @@
 """The long tests of survival: real processes are killed, frozen, cut off and replaced while people come (`make chaos`).
 
-    python -m tests.chaos                              all of it, about ten minutes
+    python -m tests.chaos                              all of it, about 15 minutes
     python -m tests.chaos --only api-killed --seconds 300 --seed 7
 
 Each scenario has a Redis, api processes and workers of its own. Every answer that people get is kept; at the end it is

@@ -160,7 +160,7 @@ def open_table(offered: Sequence[Mapping[str, Any]]) -> str:
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The table of the README."""
+    """The first table of tests/load/README.md."""
     about = results["about"]
     how = f"{about['connections']} at once, medians of {about['rounds']} rounds of {about['seconds']} s, interleaved"
     lines = [

@@ -17,7 +17,7 @@ QUERIES: Final = {
     "pipelines per join": 'sum(rate(redis_commands_total{operation="pipeline"}[5m])) / '
     f'sum(rate(http_requests_total{{endpoint="{JOIN}"}}[5m]))',
 }
-"""ORIGIN.md's, the second with its sums."""
+"""Those that the original was watched with (shared/line/DESIGN.md), the second with its sums."""
 
 WINDOW: Final = "30s"
 

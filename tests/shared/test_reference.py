@@ -54,7 +54,21 @@ def test_every_setting_has_a_meaning_and_the_default_that_it_says(
         assert load_settings() == plain
 
 
-@pytest.mark.parametrize("file", ["README.md", "docker-compose.yml", "Dockerfile", "Makefile"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "api/README.md",
+        "shared/line/DESIGN.md",
+        "shared/observability/RUNBOOK.md",
+        "tests/README.md",
+        "tests/load/README.md",
+        "docker-compose.yml",
+        "Dockerfile",
+        "Makefile",
+    ],
+)
 def test_what_names_a_setting_means_one_that_is_there(file: str) -> None:
     named = set(re.findall(r"DAEGI_[A-Z_]+", (ROOT / file).read_text()))
     assert named <= {row.name for row in rows()} | OTHERS

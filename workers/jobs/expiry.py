@@ -17,7 +17,8 @@ _CALLS = 64
 
 
 def longest_gap(settings: Settings, events: int) -> int:
-    """Ms from which a gap in sweeps or pulses is an interruption (DESIGN.md, Grace), with this many events.
+    """Ms from which a gap in sweeps or pulses is an interruption with this many events
+    (shared/line/DESIGN.md, "Grace").
 
     A full cycle is computed: measured, an outage would make itself look usual.
     """

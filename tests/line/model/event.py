@@ -1,4 +1,5 @@
-"""The line in plain Python, as slow and as plain as can be: what DESIGN.md says, to hold the scripts against.
+"""The line in plain Python, as slow and as plain as can be: what shared/line/DESIGN.md
+says, to hold the scripts against.
 
 Here: what an event is made of, its bucket, its door, its places, and the one way out. Times in ms.
 """

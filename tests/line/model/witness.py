@@ -1,6 +1,6 @@
 """Watches what people were told and what Redis holds, knows nothing of how the line works, and sees what it promises.
 
-It holds after every step, whatever the steps were: DESIGN.md, The door, and A join.
+It holds after every step, whatever the steps were: shared/line/DESIGN.md, "The door" and "Joining".
 """
 
 from collections.abc import Sequence
