@@ -13,7 +13,8 @@ from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
 from shared.tokens.signer import Signer
-from tests.processes import ADMIN_KEY, SECRET, Api
+from tests.support.processes import Api
+from tests.support.settings import ADMIN_KEY, SECRET
 
 # How long an example takes says nothing on a shared machine.
 hypothesis_settings.register_profile("daegi", deadline=None, max_examples=60)

@@ -16,8 +16,12 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
-from tests.api.calls import client, configure, crowd, enter, join, leave, post, redeem, status, try_join, try_status
-from tests.processes import ROOT, Api, Process, Relay, Worker, eventually
+from tests.support.calls import client, configure, enter, join, leave, redeem, status, try_join, try_status
+from tests.support.paths import ROOT
+from tests.support.processes import Api, Process, Worker
+from tests.support.raw_http import crowd, post
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 JOIN = "/api/v1/queue/join"
 

@@ -8,10 +8,13 @@ import pytest
 import yaml
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import client, join, status
-from tests.exposition import GROWING, Exposition, scrape
-from tests.observe.catalogue import QUERIES, SHIPPED, alerts, panels, rules
-from tests.processes import ROOT, Api, Worker, eventually, free_port
+from tests.observe.queries import QUERIES, SHIPPED, alerts, panels, rules
+from tests.support.calls import client, join, status
+from tests.support.exposition import GROWING, Exposition, scrape
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.processes import Api, Worker
+from tests.support.waiting import eventually
 
 README = (ROOT / "README.md").read_text()
 RULES: list[dict[str, Any]] = [rule for group in rules()["groups"] for rule in group["rules"]]

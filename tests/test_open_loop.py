@@ -11,7 +11,7 @@ import pytest
 from tests.load.generator import Generator
 from tests.load.openloop import joins
 from tests.load.outcome import Outcome, Plan
-from tests.load.stage import StageError
+from tests.load.rig import RigError
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}"
 REFUSED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
@@ -131,7 +131,7 @@ def test_who_is_never_answered_times_out_and_the_rest_give_up() -> None:
 def test_an_absent_server_is_an_error_not_a_figure() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        with pytest.raises(StageError, match="0 of 4 connections"):
+        with pytest.raises(RigError, match="0 of 4 connections"):
             offered(nobody.getsockname()[1], rate=100)
 
 

@@ -18,9 +18,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from tests.support.paths import ROOT
 from tests.support.shipped import shipped_files
 
-ROOT = Path(__file__).parent.parent
 TOP_LEVEL = {
     "api", "shared", "tests", "workers", "Dockerfile", "LICENSE", "Makefile", "Procfile", "README.md",
     "docker-compose.yml", "pyproject.toml",

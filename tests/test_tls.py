@@ -11,8 +11,11 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
-from tests.api.calls import join, refused, running, status, try_join
-from tests.processes import Api, Relay, Worker, eventually
+from tests.support.calls import join, running, status, try_join
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

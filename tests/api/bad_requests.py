@@ -4,8 +4,8 @@ import gzip
 from typing import NamedTuple
 
 from shared.tokens.signer import Signer
-from tests.api.calls import post
-from tests.processes import SECRET
+from tests.support.raw_http import post
+from tests.support.settings import SECRET
 
 JOIN, STATUS, ENTER = "/api/v1/queue/join", "/api/v1/queue/status", "/api/v1/queue/enter"
 LEAVE, REDEEM = "/api/v1/queue/leave", "/api/v1/queue/redeem"

@@ -10,20 +10,12 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.line.line import Line
-from tests.api.calls import (
-    OPERATOR,
-    configure,
-    enter,
-    fill,
-    join,
-    redeem,
-    refused,
-    running,
-    status,
-    try_enter,
-    try_join,
-)
-from tests.processes import Api, eventually
+from tests.support.calls import configure, enter, join, redeem, running, status, try_enter, try_join
+from tests.support.line_state import fill
+from tests.support.processes import Api
+from tests.support.refusals import refused
+from tests.support.settings import OPERATOR
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("redis")
 EVENTS = "/api/v1/admin/events"

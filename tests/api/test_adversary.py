@@ -13,8 +13,10 @@ from shared.line.keys import Keys
 from shared.line.line import Line
 from shared.tokens.signer import Signer
 from tests.api.bad_requests import ENTER, JOIN, STATUS
-from tests.api.calls import crowd, enter, join, leave, post, redeem, refused, running, status, try_join
-from tests.processes import Api
+from tests.support.calls import enter, join, leave, redeem, running, status, try_join
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.refusals import refused
 from workers.jobs.repair import repair_event
 
 pytestmark = pytest.mark.usefixtures("redis")

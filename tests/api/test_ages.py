@@ -8,10 +8,12 @@ from shared.dev.redis_server import RedisServer
 from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
-from tests.api.calls import age_index, configure, fill, running, status, try_status
-from tests.api.crowds import Crowd, from_memory, now_ms, publishing
-from tests.exposition import scrape
-from tests.processes import Api, eventually
+from tests.support.calls import configure, running, status, try_status
+from tests.support.exposition import scrape
+from tests.support.line_state import age_index, fill
+from tests.support.polling import Crowd, from_memory, now_ms, publishing
+from tests.support.processes import Api
+from tests.support.waiting import eventually
 
 PEOPLE = 1500
 

@@ -9,8 +9,12 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import BAD, JOIN, Bad
-from tests.api.calls import Monitor, client, join, post, read_answer, refused, try_join
-from tests.processes import Api, eventually
+from tests.support.calls import client, join, try_join
+from tests.support.processes import Api
+from tests.support.raw_http import post, read_answer
+from tests.support.redis_monitor import Monitor
+from tests.support.refusals import refused
+from tests.support.waiting import eventually
 
 PREFIX = "bad-input:"
 

@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import OverloadedError, UnavailableError
 from tests.api.desk import Answers, Desk
-from tests.processes import eventually
+from tests.support.waiting import eventually
 
 
 async def settle() -> None:

@@ -6,8 +6,9 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import RedisServer
 from tests.api.bad_requests import ENTER, JOIN, LEAVE, REDEEM, STATUS
-from tests.api.calls import refused, running
-from tests.processes import Api
+from tests.support.calls import running
+from tests.support.processes import Api
+from tests.support.refusals import refused
 
 OURS, THEIRS = {"Origin": "https://shop.example"}, {"Origin": "https://shop.example.evil"}
 ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}

@@ -10,8 +10,11 @@ from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.line.line import Line
 from shared.tokens.signer import Signer
-from tests.api.calls import configure, fill, join, leave, refused, status, try_enter
-from tests.processes import Worker, eventually
+from tests.support.calls import configure, join, leave, status, try_enter
+from tests.support.line_state import fill
+from tests.support.processes import Worker
+from tests.support.refusals import refused
+from tests.support.waiting import eventually
 
 
 @pytest.mark.usefixtures("redis")

@@ -13,15 +13,14 @@ from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.signer import Signer
 from tests.api.bad_requests import JOIN, STRANGER, TICKET
-from tests.api.calls import (
-    OPERATOR,
+from tests.api.described import Description
+from tests.support.calls import (
     client,
     configure,
     enter,
     join,
     leave,
     redeem,
-    refused,
     running,
     status,
     try_enter,
@@ -29,8 +28,10 @@ from tests.api.calls import (
     try_redeem,
     try_status,
 )
-from tests.api.described import Description
-from tests.processes import ADMIN_KEY, SECRET, Api, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Api
+from tests.support.refusals import refused
+from tests.support.settings import ADMIN_KEY, OPERATOR, SECRET
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 ADMIN = "/api/v1/admin/events"

@@ -7,8 +7,10 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
-from tests.api.calls import join, running, status, try_status
-from tests.processes import Api, Relay, eventually
+from tests.support.calls import join, running, status, try_status
+from tests.support.processes import Api
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 READY_TTL = 3.0
 # Above it, and above the three seconds between two pulses that are too many.

@@ -13,9 +13,13 @@ from api.process import cancel
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
 from shared.line.line import Line
-from tests.api.calls import client, configure, fill, join, refused, running, status, try_join, try_status
-from tests.api.crowds import Crowd, from_memory, now_ms, publishing
-from tests.processes import Api, Worker, eventually, free_port
+from tests.support.calls import client, configure, join, running, status, try_join, try_status
+from tests.support.line_state import fill
+from tests.support.polling import Crowd, from_memory, now_ms, publishing
+from tests.support.ports import free_port
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused
+from tests.support.waiting import eventually
 
 # The pulses of the other tests' api are none of these.
 PREFIX = "drain:"

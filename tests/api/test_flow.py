@@ -7,18 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.tokens.signer import Signer
-from tests.api.calls import (
-    configure,
-    enter,
-    join,
-    leave,
-    redeem,
-    refused,
-    status,
-    try_enter,
-    try_redeem,
-    try_status,
-)
+from tests.support.calls import configure, enter, join, leave, redeem, status, try_enter, try_redeem, try_status
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.usefixtures("redis")
 

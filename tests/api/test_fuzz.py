@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.api.bad_requests import ENTER, JOIN, LEAVE, REDEEM, STATUS
-from tests.api.calls import OPERATOR
-from tests.api.odd_input import bodies, header_values, visible
 from tests.chaos.fuzz import fuzz
-from tests.processes import Api
+from tests.support.odd_input import bodies, header_values, visible
+from tests.support.processes import Api
+from tests.support.settings import OPERATOR
 
 NOBODY: dict[str, str] = {}
 

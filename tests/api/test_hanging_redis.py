@@ -6,8 +6,11 @@ import httpx
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import crowd, join, post, refused, retry_after, running, try_join
-from tests.processes import Api, eventually
+from tests.support.calls import join, running, try_join
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.refusals import refused, retry_after
+from tests.support.waiting import eventually
 
 JOIN, STATUS = "/api/v1/queue/join", "/api/v1/queue/status"
 MANY = 200

@@ -8,9 +8,12 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
 from shared.line.line import Line
-from tests.api.calls import configure, fill, running, try_status
-from tests.api.crowds import Crowd, from_memory, now_ms, publishing
-from tests.processes import Api, Worker, eventually, free_port
+from tests.support.calls import configure, running, try_status
+from tests.support.line_state import fill
+from tests.support.polling import Crowd, from_memory, now_ms, publishing
+from tests.support.ports import free_port
+from tests.support.processes import Api, Worker
+from tests.support.waiting import eventually
 
 PEOPLE = 2000
 

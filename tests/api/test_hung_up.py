@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
-from tests.api.calls import refused, retry_after, running, try_join
-from tests.processes import Api, Worker, eventually
+from tests.support.calls import running, try_join
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused, retry_after
+from tests.support.waiting import eventually
 
 NO_LINGER = struct.pack("ii", 1, 0)
 """SO_LINGER, with which close() resets the connection."""

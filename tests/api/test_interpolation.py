@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from api.serving.position_cache import interpolate
 from shared.line.line import MILESTONES, Line
 from shared.line.replies import Index, Standing
-from tests.api.calls import fill
+from tests.support.line_state import fill
 
 STANDING = Standing(1_800_000_000_000, False, False, False, 0.0, 1.0, 1.0, 1.0, 1000)
 

@@ -15,8 +15,11 @@ from api.http.slow_bodies import SlowBodies
 from api.queue.join_limit import MAX_ADDRESSES, JoinLimit, network
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import JOIN
-from tests.api.calls import Monitor, client, post, read_answer, refused, retry_after, running, status
-from tests.processes import Api
+from tests.support.calls import client, running, status
+from tests.support.processes import Api
+from tests.support.raw_http import post, read_answer
+from tests.support.redis_monitor import Monitor
+from tests.support.refusals import refused, retry_after
 
 SECOND = 1_000_000_000
 

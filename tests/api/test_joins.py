@@ -8,8 +8,10 @@ from redis.asyncio import Redis
 
 from shared.line.keys import Keys
 from shared.tokens.signer import Signer
-from tests.api.calls import crowd, enter, join, leave, post, redeem, refused, status, try_enter, try_join
-from tests.processes import Api
+from tests.support.calls import enter, join, leave, redeem, status, try_enter, try_join
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.usefixtures("redis")
 KEY = "an-idempotency-key-of-32-letters"

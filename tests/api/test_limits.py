@@ -6,17 +6,12 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import RedisServer
 from tests.api.bad_requests import JOIN
-from tests.api.calls import (
-    crowd,
-    join,
-    open_all_connections,
-    post,
-    refused,
-    retry_after,
-    running,
-    status,
-)
-from tests.processes import Api, Relay
+from tests.support.calls import join, running, status
+from tests.support.connections import open_all_connections
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.refusals import refused, retry_after
+from tests.support.relay import Relay
 
 
 async def test_300_requests_at_once_share_8_connections(event: str) -> None:

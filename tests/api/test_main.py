@@ -4,14 +4,13 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from shared.dev.redis_server import LOCALHOST
-from tests.processes import SECRET, free_port
-
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.settings import SECRET
 
 
 def run(*arguments: str, module: str = "api", **settings: str) -> "subprocess.CompletedProcess[str]":

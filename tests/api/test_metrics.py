@@ -11,9 +11,11 @@ from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.signer import Signer
 from tests.api.bad_requests import JOIN, STATUS
-from tests.api.calls import crowd, enter, join, leave, post, redeem, running, status, try_enter, try_redeem, try_status
-from tests.exposition import scrape
-from tests.processes import Api, eventually
+from tests.support.calls import enter, join, leave, redeem, running, status, try_enter, try_redeem, try_status
+from tests.support.exposition import scrape
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.waiting import eventually
 
 PREFIX = "metrics:"
 KEYS = Keys(PREFIX)

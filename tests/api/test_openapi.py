@@ -19,7 +19,7 @@ from api.contract.routes import OPERATIONS, bind
 from shared.errors import DaegiError
 from tests.api.bad_requests import BAD
 from tests.api.described import Description
-from tests.processes import ROOT
+from tests.support.paths import ROOT
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import signal
 import psutil
 
 from shared.dev.redis_server import RedisServer, is_free
-from tests.processes import Api, eventually
+from tests.support.processes import Api
+from tests.support.waiting import eventually
 
 
 async def test_serving_processes_end_when_their_parent_was_killed(redis_server: RedisServer) -> None:

@@ -15,16 +15,11 @@ from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
 from shared.tokens.signer import Signer
-from tests.api.calls import (
-    Monitor,
-    age_index,
+from tests.support.calls import (
     configure,
     enter,
-    fill,
     join,
     leave,
-    refused,
-    retry_after,
     running,
     status,
     try_enter,
@@ -32,8 +27,13 @@ from tests.api.calls import (
     try_redeem,
     try_status,
 )
-from tests.api.crowds import Crowd, from_memory, now_ms, publishing
-from tests.processes import Api, eventually, free_port
+from tests.support.line_state import age_index, fill
+from tests.support.polling import Crowd, from_memory, now_ms, publishing
+from tests.support.ports import free_port
+from tests.support.processes import Api
+from tests.support.redis_monitor import Monitor
+from tests.support.refusals import refused, retry_after
+from tests.support.waiting import eventually
 
 AWAY: dict[str, Callable[[RedisServer], None]] = {"frozen": RedisServer.pause, "killed": RedisServer.kill}
 

@@ -14,21 +14,15 @@ from shared.line.keys import Keys
 from shared.line.line import Line
 from shared.tokens.signer import Signer
 from tests.api.bad_requests import JOIN, STATUS
-from tests.api.calls import (
-    client,
-    crowd,
-    fill,
-    join,
-    leave,
-    open_all_connections,
-    post,
-    read_answer,
-    refused,
-    retry_after,
-    running,
-    try_join,
-)
-from tests.processes import Api, Relay, eventually, free_port
+from tests.support.calls import client, join, leave, running, try_join
+from tests.support.connections import open_all_connections
+from tests.support.line_state import fill
+from tests.support.ports import free_port
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post, read_answer
+from tests.support.refusals import refused, retry_after
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 SERVERS = ["granian", "uvicorn"]
 SLOW = 0.1

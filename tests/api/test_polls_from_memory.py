@@ -10,9 +10,12 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.line.line import INDEX_FRESH_MS, MILESTONES, Line
 from shared.tokens.signer import Signer
-from tests.api.calls import Monitor, age_index, configure, fill, leave, refused, status, try_status
-from tests.api.crowds import Crowd, exactly, from_memory, now_ms, publishing
-from tests.processes import eventually
+from tests.support.calls import configure, leave, status, try_status
+from tests.support.line_state import age_index, fill
+from tests.support.polling import Crowd, exactly, from_memory, now_ms, publishing
+from tests.support.redis_monitor import Monitor
+from tests.support.refusals import refused
+from tests.support.waiting import eventually
 
 PEOPLE = 3000
 # Three people between two of its 1,024 milestones.

@@ -14,19 +14,15 @@ from redis.asyncio import Redis
 from api.app import create_app
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import STATUS
-from tests.api.calls import (
-    OPERATOR,
-    Monitor,
-    join,
-    open_all_connections,
-    refused,
-    retry_after,
-    running,
-    status,
-    try_join,
-    try_status,
-)
-from tests.processes import SECRET, Api, Relay, eventually, free_port
+from tests.support.calls import join, running, status, try_join, try_status
+from tests.support.connections import open_all_connections
+from tests.support.ports import free_port
+from tests.support.processes import Api
+from tests.support.redis_monitor import Monitor
+from tests.support.refusals import refused, retry_after
+from tests.support.relay import Relay
+from tests.support.settings import OPERATOR, SECRET
+from tests.support.waiting import eventually
 
 ADMIN = "/api/v1/admin/events"
 

@@ -13,9 +13,12 @@ from shared.line.keys import Keys
 from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
-from tests.api.calls import OPERATOR, Monitor, configure, join, running, status
-from tests.api.crowds import now_ms
-from tests.processes import Api, eventually
+from tests.support.calls import configure, join, running, status
+from tests.support.polling import now_ms
+from tests.support.processes import Api
+from tests.support.redis_monitor import Monitor
+from tests.support.settings import OPERATOR
+from tests.support.waiting import eventually
 
 # No other process's pulse counts for these.
 PREFIX = "pulse-tests:"

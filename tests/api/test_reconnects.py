@@ -14,8 +14,11 @@ from shared.line import replies
 from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
-from tests.api.calls import join, refused, running, try_join
-from tests.processes import Api, Relay, eventually
+from tests.support.calls import join, running, try_join
+from tests.support.processes import Api
+from tests.support.refusals import refused
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 PROCESSES = 200
 """Each with a client of its own. What is asserted of shares of them leaves room for chance."""

@@ -11,8 +11,13 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from tests.api.bad_requests import JOIN, STATUS
-from tests.api.calls import crowd, join, open_all_connections, post, refused, running, status, try_join
-from tests.processes import Api, Relay, eventually
+from tests.support.calls import join, running, status, try_join
+from tests.support.connections import open_all_connections
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.refusals import refused
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 
 class Wire:

@@ -18,8 +18,9 @@ from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
 from shared.settings import Settings
 from tests.api.bad_requests import JOIN, STRANGER, TICKET
-from tests.api.calls import client, enter, join, leave, status, try_enter, try_join, try_redeem
-from tests.processes import Api, Process, Worker, eventually
+from tests.support.calls import client, enter, join, leave, status, try_enter, try_join, try_redeem
+from tests.support.processes import Api, Process, Worker
+from tests.support.waiting import eventually
 
 Client = Any
 """A plain client of Redis: redis-py types every answer as if it might not have to be awaited."""

@@ -11,21 +11,13 @@ from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
 from shared.tokens.signer import Signer
 from tests.api.bad_requests import ENTER, JOIN, STATUS
-from tests.api.calls import (
-    crowd,
-    enter,
-    join,
-    leave,
-    open_all_connections,
-    post,
-    redeem,
-    refused,
-    running,
-    status,
-    try_join,
-    try_status,
-)
-from tests.processes import Api, Relay, eventually
+from tests.support.calls import enter, join, leave, redeem, running, status, try_join, try_status
+from tests.support.connections import open_all_connections
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.refusals import refused
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 SERVERS = ["granian", "uvicorn"]
 # The pulses of the other tests' api are none of these.

@@ -13,8 +13,9 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.api.bad_requests import JOIN
-from tests.api.calls import client, crowd, join, post, running
-from tests.processes import Api
+from tests.support.calls import client, join, running
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
 
 IDLE, HEADS, BODIES = 3000, 1000, 1000
 HEAD = f"POST {JOIN} HTTP/1.1\r\nHost: daegi\r\n".encode()

@@ -10,7 +10,9 @@ import httpx
 import pytest
 
 from shared.dev.redis_server import LOCALHOST
-from tests.processes import ROOT, eventually, free_port
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+from tests.support.waiting import eventually
 
 SERVERS = {
     "rsgi": ["granian", "--interface", "rsgi", "tests.support.streaming_app:create_rsgi_app"],

@@ -8,8 +8,10 @@ from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.signer import Signer
 from tests.api.bad_requests import LEAVE, STATUS
-from tests.api.calls import enter, join, leave, refused, running, status, try_enter, try_join, try_redeem, try_status
-from tests.processes import SECRET, Api
+from tests.support.calls import enter, join, leave, running, status, try_enter, try_join, try_redeem, try_status
+from tests.support.processes import Api
+from tests.support.refusals import refused
+from tests.support.settings import SECRET
 
 pytestmark = pytest.mark.usefixtures("redis")
 

@@ -5,7 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from tests.api.calls import configure, enter, join, refused, retry_after, status, try_enter, try_status
+from tests.support.calls import configure, enter, join, status, try_enter, try_status
+from tests.support.refusals import refused, retry_after
 
 pytestmark = pytest.mark.usefixtures("redis")
 

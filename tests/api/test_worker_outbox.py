@@ -7,8 +7,10 @@ import pytest
 from redis.asyncio import Redis
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import crowd, post, running
-from tests.processes import Api, eventually
+from tests.support.calls import running
+from tests.support.processes import Api
+from tests.support.raw_http import crowd, post
+from tests.support.waiting import eventually
 
 # A database of its own for the queue: nobody works there, and no other api asks there.
 QUEUE_DB = 1

@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.chaos.scenario import Scenario
 from tests.chaos.scenarios import api, linked, redis, rollout, worker
-from tests.cluster.failover import masters_killed
+from tests.chaos.scenarios.fail_over import masters_killed
 
 SCENARIOS: Final = (
     Scenario("api-killed", "SIGKILL of an api process in a burst", 30, api.killed),

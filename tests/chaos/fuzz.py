@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
-from tests.api.odd_input import requests, torn
-from tests.processes import Api
+from tests.support.odd_input import requests, torn
+from tests.support.processes import Api
 
 PATIENCE = 10.0
 """Seconds after which an answer is missing."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
-from tests.chaos.client import Answer, Client, NoAnswerError
 from tests.chaos.gauge import ENTER, JOIN, LEAVE, REDEEM, STATUS, Gauge
 from tests.chaos.ledger import DOUBLE, LOST, WRONG, Ledger, Place
+from tests.support.browser import Answer, Client, NoAnswerError
 
 USER_HEADER: Final = "X-User-Id"
 SILENCE: Final = (5.0, 8.0)

@@ -4,35 +4,34 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final, ParamSpec, Self, TypeVar
+from typing import Any, Final, Self
 
 from redis.asyncio import Redis
 
 from shared.dev.redis_server import RedisServer
-from tests.balancer import Balancer
-from tests.chaos.audit import Audit
-from tests.chaos.client import Client
 from tests.chaos.crowd import Crowd
 from tests.chaos.gauge import Gauge
 from tests.chaos.ledger import DOUBLE, LOST, Ledger
+from tests.chaos.ledger_audit import Audit
 from tests.chaos.outcome import Outcome
 from tests.chaos.person import USER_HEADER, World
-from tests.processes import ROOT, Api, Process, Relay, Worker
-
-ParamT = ParamSpec("ParamT")
-ReturnT = TypeVar("ReturnT")
+from tests.support.balancer import Balancer
+from tests.support.browser import Client
+from tests.support.paths import ROOT
+from tests.support.processes import Api, Process, Worker
+from tests.support.relay import Relay
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.threads import in_thread
 
 EVENT: Final = "chaos"
-LIFE: Final = 59.0
-"""A heartbeat life with a sweep every second."""
 SETTINGS: Final[dict[str, Any]] = {
-    "heartbeat_ttl": LIFE,
+    "heartbeat_ttl": HEARTBEAT_TTL,
     "ready_ttl": 2,
     "call_fresh": 1,
-    "pass_ttl": LIFE,
+    "pass_ttl": HEARTBEAT_TTL,
     "admit_rate": 25,
     "admit_burst": 50,
     "trusted_user_header": USER_HEADER,
@@ -41,16 +40,6 @@ RATE: Final = 40.0
 """People who come in a second; more than are let in, so that there is a line."""
 _TOLD: Final = 10
 """Misses that are told one by one."""
-
-
-async def in_thread(function: Callable[ParamT, ReturnT], *args: ParamT.args, **kwargs: ParamT.kwargs) -> ReturnT:
-    """Runs what blocks. Cancelled, it first waits for its end: what it starts must not outlive the stage."""
-    task = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        raise
 
 
 @asynccontextmanager
@@ -70,7 +59,7 @@ class Stage:
         self.outcome = outcome
         self.random = random.Random(seed)
         self.gauge = Gauge()
-        self.ledger = Ledger(LIFE)
+        self.ledger = Ledger(HEARTBEAT_TTL)
         self.crowd: Crowd | None = None
         self.seconds = seconds
         """For how long there are faults, and longer if there are not so many by then."""

@@ -1,27 +1,18 @@
 """A real cluster for the tests of a module, events on each of its masters, and what tests see and change there."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import count
-from typing import Any
 
 import pytest
-from redis.crc import key_slot
 
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import EventKeys, Keys
 from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
-from tests.cluster.nodes import Node
-from tests.cluster.servers import Cluster
+from tests.support.cluster import Cluster
+from tests.support.cluster_node import Node
 
 KEYS = Keys()
-
-LIFE = 59.0
-"""A heartbeat life with a sweep every second, and so long that only what a test dates back is ever silent for it."""
-
-CLOSED: dict[str, Any] = {"admit_rate": 0, "admit_burst": 0}
-"""Settings under which nobody is called: all stay in line."""
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +48,6 @@ async def cluster_line(cluster: Cluster) -> AsyncIterator[Line]:
     client = connect(settings, "daegi-tests")
     yield Line(client, settings)
     await client.aclose()
-
-
-def names_on(cluster: Cluster, event: str) -> Iterator[tuple[str, Node]]:
-    """Names of events without end, with the master of each."""
-    owners = {master: master.views()[master.id].slots for master in cluster.masters}
-    for number in count(1):
-        name = f"{event}-{number}"
-        slot = key_slot(name.encode())
-        yield name, next(master for master in owners if any(slot in some for some in owners[master]))
-
-
-def spread(cluster: Cluster, event: str) -> dict[str, Node]:
-    """An event for each master."""
-    found: dict[Node, str] = {}
-    for name, master in names_on(cluster, event):
-        found.setdefault(master, name)
-        if len(found) == len(cluster.masters):
-            return {name: master for master, name in found.items()}
-    raise AssertionError("unreachable")
 
 
 def dispensable(cluster: Cluster) -> Node:

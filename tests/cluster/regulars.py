@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from tests.api.calls import retry_after
+from tests.support.refusals import retry_after
 
 
 class Regular:

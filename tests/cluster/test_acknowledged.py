@@ -7,13 +7,15 @@ import random
 import httpx
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import enter, join, redeem, refused, retry_after, running, status, try_enter, try_join
 from tests.chaos.outcome import Outcome
+from tests.chaos.scenarios.fail_over import masters_killed
 from tests.chaos.stage import Stage
-from tests.cluster.conftest import Seen, spread
-from tests.cluster.failover import masters_killed
-from tests.cluster.servers import Cluster
-from tests.processes import Api, eventually
+from tests.cluster.conftest import Seen
+from tests.support.calls import enter, join, redeem, running, status, try_enter, try_join
+from tests.support.cluster import Cluster, spread
+from tests.support.processes import Api
+from tests.support.refusals import refused, retry_after
+from tests.support.waiting import eventually
 
 
 async def try_redeem(http: httpx.AsyncClient, reservation: str) -> httpx.Response:

@@ -5,11 +5,12 @@ from typing import Any
 from shared.acl import CLUSTER, set_user
 from shared.dev.redis_server import RedisServer
 from shared.settings import Settings
-from tests.api.calls import running, try_join
-from tests.cluster.conftest import spread
-from tests.cluster.nodes import Node
-from tests.cluster.servers import Cluster
-from tests.processes import Api, eventually, redis_major
+from tests.support.calls import running, try_join
+from tests.support.cluster import Cluster, spread
+from tests.support.cluster_node import Node
+from tests.support.processes import Api
+from tests.support.redis_version import redis_major
+from tests.support.waiting import eventually
 
 
 def used(node: Node) -> set[str]:

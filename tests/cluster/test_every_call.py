@@ -13,9 +13,10 @@ from shared.line.line import Join, Line
 from shared.line.replies import RelogCode
 from shared.redis.connect import connect
 from shared.settings import Settings
-from tests.cluster.conftest import Seen, spread
-from tests.cluster.servers import Cluster
-from tests.processes import ROOT, script_in_force
+from tests.cluster.conftest import Seen
+from tests.support.cluster import Cluster, spread
+from tests.support.paths import ROOT
+from tests.support.redis_version import script_in_force
 
 SCRIPTS = {path.stem for path in (ROOT / "shared" / "line" / "lua").glob("*.lua")}
 OF_NO_EVENT = {"begin_sweep", "end_sweep", "fleet", "forget", "pulse"}

@@ -10,12 +10,16 @@ import pytest
 from shared.dev.redis_server import RedisServer
 from shared.line.line import Line
 from shared.tokens.signer import Signer
-from tests.api.calls import Monitor, fill, running, status, try_join, try_status
-from tests.cluster.conftest import CLOSED, KEYS, Seen, dispensable, spread
-from tests.cluster.nodes import Node
+from tests.cluster.conftest import KEYS, Seen, dispensable
 from tests.cluster.regulars import Regular, asking
-from tests.cluster.servers import Cluster
-from tests.processes import SECRET, Api, eventually
+from tests.support.calls import running, status, try_join, try_status
+from tests.support.cluster import Cluster, spread
+from tests.support.cluster_node import Node
+from tests.support.line_state import fill
+from tests.support.processes import Api
+from tests.support.redis_monitor import Monitor
+from tests.support.settings import CLOSED, SECRET
+from tests.support.waiting import eventually
 
 FAILS_OVER = True
 

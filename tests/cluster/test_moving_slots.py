@@ -15,11 +15,15 @@ from redis.crc import key_slot
 from shared.dev.redis_server import RedisServer
 from shared.line.line import Line
 from shared.tokens.signer import Signer
-from tests.api.calls import client, fill, join, retry_after, status, try_join, try_status
-from tests.cluster.conftest import CLOSED, KEYS, LIFE, Seen, spread
+from tests.cluster.conftest import KEYS, Seen
 from tests.cluster.regulars import Regular, asking
-from tests.cluster.servers import Cluster, Move
-from tests.processes import SECRET, Api, Worker, eventually
+from tests.support.calls import client, join, status, try_join, try_status
+from tests.support.cluster import Cluster, Move, spread
+from tests.support.line_state import fill
+from tests.support.processes import Api, Worker
+from tests.support.refusals import retry_after
+from tests.support.settings import CLOSED, HEARTBEAT_TTL, SECRET
+from tests.support.waiting import eventually
 
 SIGNER = Signer([SECRET])
 
@@ -35,7 +39,12 @@ class Site(NamedTuple):
 @pytest.fixture
 async def site(cluster: Cluster, queue_server: RedisServer) -> AsyncIterator[Site]:
     """One where nobody is called."""
-    settings: dict[str, Any] = {"jobs_redis_url": queue_server.url, "heartbeat_ttl": LIFE, "ready_ttl": 9, **CLOSED}
+    settings: dict[str, Any] = {
+        "jobs_redis_url": queue_server.url,
+        "heartbeat_ttl": HEARTBEAT_TTL,
+        "ready_ttl": 9,
+        **CLOSED,
+    }
     with ExitStack() as stack:
         api = stack.enter_context(Api(cluster.url, **settings))
         worker = stack.enter_context(Worker(cluster.url, **settings))

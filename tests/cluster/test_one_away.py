@@ -4,9 +4,11 @@ from itertools import islice
 
 from shared.dev.redis_server import RedisServer
 from shared.line.line import Join, Line
-from tests.cluster.conftest import LIFE, Seen, dispensable, names_on
-from tests.cluster.servers import Cluster
-from tests.processes import Worker, eventually
+from tests.cluster.conftest import Seen, dispensable
+from tests.support.cluster import Cluster, names_on
+from tests.support.processes import Worker
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
 
 
 async def test_workers_go_on_with_the_events_of_the_others(
@@ -20,7 +22,7 @@ async def test_workers_go_on_with_the_events_of_the_others(
         batch = await cluster_line.enqueue(name, [Join(b"", b"")], may_create=True)
         await cluster_line.note_activity([name], batch.standing.now)
     seen = [Seen(cluster, name) for name in others]
-    with Worker(cluster.url, jobs_redis_url=queue_server.url, heartbeat_ttl=LIFE) as worker:
+    with Worker(cluster.url, jobs_redis_url=queue_server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
 
         async def all_swept() -> bool:
             return all(one.redis.hexists(one.keys.state, "swept") for one in seen)

@@ -11,7 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.dev.redis_server import LOCALHOST, RedisServer, find_redis_server
-from tests.processes import Api, eventually, free_port
+from tests.support.ports import free_port
+from tests.support.processes import Api
+from tests.support.waiting import eventually
 
 CONFIG = """
 bind {host}

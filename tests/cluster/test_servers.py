@@ -6,7 +6,7 @@ import pytest
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
-from tests.cluster.servers import SLOTS, Cluster
+from tests.support.cluster import SLOTS, Cluster
 
 
 @pytest.fixture

@@ -10,10 +10,13 @@ from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
 from shared.line.line import Join, Line
 from shared.settings import Settings
-from tests.api.calls import client, configure, enter, join, leave, redeem, refused, running, status, try_redeem
-from tests.cluster.conftest import CLOSED, LIFE, Seen, spread
-from tests.cluster.servers import Cluster
-from tests.processes import Api, Worker, eventually
+from tests.cluster.conftest import Seen
+from tests.support.calls import client, configure, enter, join, leave, redeem, running, status, try_redeem
+from tests.support.cluster import Cluster, spread
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused
+from tests.support.settings import CLOSED, HEARTBEAT_TTL
+from tests.support.waiting import eventually
 
 
 async def serve(http: httpx.AsyncClient, event: str) -> None:
@@ -49,7 +52,12 @@ async def test_workers_index_repair_refresh_and_expire_on_every_master(
     cluster: Cluster, cluster_line: Line, queue_server: RedisServer, event: str
 ) -> None:
     events = {name: Seen(cluster, name) for name in spread(cluster, event)}
-    settings: dict[str, Any] = {"jobs_redis_url": queue_server.url, "heartbeat_ttl": LIFE, "ready_ttl": 9, **CLOSED}
+    settings: dict[str, Any] = {
+        "jobs_redis_url": queue_server.url,
+        "heartbeat_ttl": HEARTBEAT_TTL,
+        "ready_ttl": 9,
+        **CLOSED,
+    }
     with ExitStack() as stack:
         api = stack.enter_context(Api(cluster.url, **settings))
         worker = stack.enter_context(Worker(cluster.url, **settings))
@@ -78,16 +86,16 @@ async def test_workers_index_repair_refresh_and_expire_on_every_master(
 
         first = {name: some[0] for name, some in tickets.items()}
         for name, seen in events.items():
-            seen.silence([first[name]], LIFE / 2)
+            seen.silence([first[name]], HEARTBEAT_TTL / 2)
         await jobs.refresh_heartbeats({name: [ticket] for name, ticket in first.items()})
 
         async def the_first_of_each_is_heard() -> bool:
-            return all(seen.now() - seen.heard()[first[name]] < LIFE * 250 for name, seen in events.items())
+            return all(seen.now() - seen.heard()[first[name]] < HEARTBEAT_TTL * 250 for name, seen in events.items())
 
         await eventually(the_first_of_each_is_heard)
 
         for name, seen in events.items():
-            seen.silence(tickets[name][1:2], LIFE + 1)
+            seen.silence(tickets[name][1:2], HEARTBEAT_TTL + 1)
 
         async def the_second_of_each_is_expired() -> bool:
             return all(seen.logged() == [first[name], *tickets[name][2:]] for name, seen in events.items())

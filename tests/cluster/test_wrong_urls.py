@@ -1,10 +1,12 @@
 """A URL of the wrong kind: people are told to come back, and the log says what is wrong."""
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import refused, running, try_join
-from tests.cluster.conftest import dispensable, spread
-from tests.cluster.servers import Cluster
-from tests.processes import Api, eventually
+from tests.cluster.conftest import dispensable
+from tests.support.calls import running, try_join
+from tests.support.cluster import Cluster, spread
+from tests.support.processes import Api
+from tests.support.refusals import refused
+from tests.support.waiting import eventually
 
 
 async def test_a_server_that_is_no_cluster(redis_server: RedisServer, event: str) -> None:

@@ -10,20 +10,14 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.signer import Signer
-from tests.api.calls import status
-from tests.processes import SECRET, eventually
+from tests.support.calls import status
+from tests.support.settings import SECRET
+from tests.support.waiting import eventually
 
 Client = Any
 """A plain client of Redis: redis-py types every answer as if it might not have to be awaited."""
 
 KEYS = Keys()
-
-LIFE = 59.0
-"""A heartbeat life with a sweep every second, and so long that only what a test dates back is ever silent for it."""
-
-
-CLOSED: dict[str, Any] = {"admit_rate": 0, "admit_burst": 0}
-"""Settings under which nobody is called: all stay in line."""
 
 
 @pytest.fixture

@@ -9,9 +9,11 @@ import httpx
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import client, join, running, status, try_status
-from tests.faults.conftest import CLOSED, KEYS, Client, logged, members, swept, ticket_of
-from tests.processes import Api, Worker, eventually
+from tests.faults.conftest import KEYS, Client, logged, members, swept, ticket_of
+from tests.support.calls import client, join, running, status, try_status
+from tests.support.processes import Api, Worker
+from tests.support.settings import CLOSED
+from tests.support.waiting import eventually
 
 SHORT: dict[str, Any] = {"heartbeat_ttl": 5, "ready_ttl": 1, **CLOSED}
 AWAY = 5.5

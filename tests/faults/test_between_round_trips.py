@@ -3,20 +3,13 @@
 import asyncio
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import enter, join, redeem, running, status, try_enter, try_join
-from tests.faults.conftest import (
-    CLOSED,
-    KEYS,
-    LIFE,
-    Client,
-    logged,
-    members,
-    places,
-    silence,
-    ticket_of,
-    zadd_of_heartbeats,
-)
-from tests.processes import Api, Relay, Worker, eventually, script_in_force
+from tests.faults.conftest import KEYS, Client, logged, members, places, silence, ticket_of, zadd_of_heartbeats
+from tests.support.calls import enter, join, redeem, running, status, try_enter, try_join
+from tests.support.processes import Api, Worker
+from tests.support.redis_version import script_in_force
+from tests.support.relay import Relay
+from tests.support.settings import CLOSED, HEARTBEAT_TTL
+from tests.support.waiting import eventually
 
 KEY = "the-key-of-one-caller"
 
@@ -29,9 +22,12 @@ async def test_a_process_stopped_in_between_finds_on_its_return_that_its_caller_
     own_server: RedisServer, redis: Client, event: str
 ) -> None:
     async with Relay(own_server.port) as relay:
-        stopped = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=LIFE)
-        with Worker(own_server.url, heartbeat_ttl=LIFE):
-            async with running(stopped) as there, running(Api(own_server.url, heartbeat_ttl=LIFE)) as elsewhere:
+        stopped = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=HEARTBEAT_TTL)
+        with Worker(own_server.url, heartbeat_ttl=HEARTBEAT_TTL):
+            async with (
+                running(stopped) as there,
+                running(Api(own_server.url, heartbeat_ttl=HEARTBEAT_TTL)) as elsewhere,
+            ):
                 await join(there, "another")
                 relay.trap = script_in_force("enqueue").sha.encode()
                 first = asyncio.create_task(try_join(there, event, key=KEY))
@@ -63,9 +59,9 @@ async def test_the_heartbeat_of_somebody_who_has_been_let_in_brings_nobody_back(
 ) -> None:
     heartbeats = KEYS.event(event).heartbeat
     async with Relay(own_server.port) as relay:
-        slow = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=LIFE)
-        with Worker(own_server.url, heartbeat_ttl=LIFE):
-            async with running(slow) as there, running(Api(own_server.url, heartbeat_ttl=LIFE)) as elsewhere:
+        slow = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=HEARTBEAT_TTL)
+        with Worker(own_server.url, heartbeat_ttl=HEARTBEAT_TTL):
+            async with running(slow) as there, running(Api(own_server.url, heartbeat_ttl=HEARTBEAT_TTL)) as elsewhere:
                 relay.holding = zadd_of_heartbeats(event)
                 token = (await join(there, event, key=KEY))["waiting_token"]
                 assert (await join(elsewhere, event, key=KEY))["waiting_token"] == token
@@ -83,7 +79,7 @@ async def test_the_heartbeat_of_somebody_who_has_been_let_in_brings_nobody_back(
                 assert (await status(there, token))["status"] == "admitted"
                 assert (await enter(there, token))["reservation_token"] == reservation
 
-                await silence(redis, event, [ticket_of(token)], LIFE + 1)
+                await silence(redis, event, [ticket_of(token)], HEARTBEAT_TTL + 1)
 
                 async def dropped() -> bool:
                     return not await landed()

@@ -3,7 +3,8 @@
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.processes import Api, Process, Worker, eventually
+from tests.support.processes import Api, Process, Worker
+from tests.support.waiting import eventually
 
 WARNING = "Redis drops people from the line"
 

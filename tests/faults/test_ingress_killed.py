@@ -5,9 +5,13 @@ import asyncio
 import httpx
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import join, running, try_join
-from tests.faults.conftest import CLOSED, KEYS, Client, logged, members, places, ticket_of
-from tests.processes import Api, Relay, eventually, script_in_force
+from tests.faults.conftest import KEYS, Client, logged, members, places, ticket_of
+from tests.support.calls import join, running, try_join
+from tests.support.processes import Api
+from tests.support.redis_version import script_in_force
+from tests.support.relay import Relay
+from tests.support.settings import CLOSED
+from tests.support.waiting import eventually
 
 
 async def test_no_answered_join_is_lost_and_a_retry_with_its_key_finds_the_same_place(

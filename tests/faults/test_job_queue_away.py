@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import configure, enter, join, leave, redeem, running, status
 from tests.faults.conftest import KEYS, Client, logged, members, swept, ticket_of
-from tests.processes import Api, Worker, eventually
+from tests.support.calls import configure, enter, join, leave, redeem, running, status
+from tests.support.processes import Api, Worker
+from tests.support.waiting import eventually
 
 SHORT: dict[str, Any] = {"heartbeat_ttl": 5, "ready_ttl": 1}
 AWAY = 6.0

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 import httpx
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import refused, retry_after, running, try_join
 from tests.faults.conftest import Client, logged, ticket_of
-from tests.processes import Api, Relay, eventually
+from tests.support.calls import running, try_join
+from tests.support.processes import Api
+from tests.support.refusals import refused, retry_after
+from tests.support.relay import Relay
+from tests.support.waiting import eventually
 
 
 @dataclass

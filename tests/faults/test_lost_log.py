@@ -7,9 +7,12 @@ from shared.line.line import Join, Line
 from shared.redis.connect import connect
 from shared.settings import Settings
 from shared.tokens.signer import Signer
-from tests.api.calls import join, leave, refused, retry_after, running, status, try_join
-from tests.faults.conftest import CLOSED, KEYS, LIFE, Client, logged, members, places, swept, ticket_of
-from tests.processes import SECRET, Api, Worker, eventually
+from tests.faults.conftest import KEYS, Client, logged, members, places, swept, ticket_of
+from tests.support.calls import join, leave, running, status, try_join
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused, retry_after
+from tests.support.settings import CLOSED, HEARTBEAT_TTL, SECRET
+from tests.support.waiting import eventually
 
 PEOPLE = 1200
 
@@ -33,7 +36,7 @@ async def fill(server: RedisServer, event: str, users: list[str]) -> list[str]:
 async def test_joins_are_refused_until_it_is_written_back_and_departures_count(
     own_server: RedisServer, redis: Client, event: str
 ) -> None:
-    settings = {"heartbeat_ttl": LIFE, "trusted_user_header": "X-User-Id", **CLOSED}
+    settings = {"heartbeat_ttl": HEARTBEAT_TTL, "trusted_user_header": "X-User-Id", **CLOSED}
     with Worker(own_server.url, **settings) as worker:
         async with running(Api(own_server.url, **settings)) as http:
             users = [f"user-{number}" for number in range(PEOPLE)]
@@ -82,7 +85,7 @@ async def test_joins_are_refused_until_it_is_written_back_and_departures_count(
 async def test_it_is_lost_again_and_again_under_a_crowd_that_comes_and_goes(
     own_server: RedisServer, redis: Client, event: str
 ) -> None:
-    settings = {"heartbeat_ttl": LIFE, **CLOSED}
+    settings = {"heartbeat_ttl": HEARTBEAT_TTL, **CLOSED}
     with Worker(own_server.url, **settings):
         async with running(Api(own_server.url, **settings)) as http:
             there: list[int] = []

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import configure, enter, join, leave, running, status
 from tests.faults.conftest import KEYS, Client, logged, ticket_of
-from tests.processes import Api
+from tests.support.calls import configure, enter, join, leave, running, status
+from tests.support.processes import Api
 
 # Nothing flows in while the test looks: what there is was there at the beginning.
 SMALL: dict[str, Any] = {"admit_rate": 0, "admit_burst": 5}

@@ -6,9 +6,13 @@ import httpx
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import enter, join, leave, redeem, refused, retry_after, running, status, try_join, try_status
-from tests.faults.conftest import CLOSED, Client, logged, members, swept, ticket_of
-from tests.processes import Api, Worker, eventually, redis_major
+from tests.faults.conftest import Client, logged, members, swept, ticket_of
+from tests.support.calls import enter, join, leave, redeem, running, status, try_join, try_status
+from tests.support.processes import Api, Worker
+from tests.support.redis_version import redis_major
+from tests.support.refusals import refused, retry_after
+from tests.support.settings import CLOSED
+from tests.support.waiting import eventually
 
 REDIS_WORDS = ("OOM", "command", "maxmemory", "script", "ERR")
 

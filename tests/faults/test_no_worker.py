@@ -4,9 +4,10 @@ import asyncio
 from typing import Any
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import configure, join, redeem, running, status, try_enter
 from tests.faults.conftest import KEYS, Client, logged, silence, ticket_of
-from tests.processes import Api, eventually
+from tests.support.calls import configure, join, redeem, running, status, try_enter
+from tests.support.processes import Api
+from tests.support.waiting import eventually
 
 
 async def test_the_others_still_get_in_and_in_order(own_server: RedisServer, redis: Client, event: str) -> None:

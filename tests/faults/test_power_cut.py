@@ -4,10 +4,12 @@ what was promised after the last write to disk. The rest is untouched, and whoev
 import os
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import enter, join, leave, redeem, refused, running, status, try_status
-from tests.disk import append_only_file
 from tests.faults.conftest import KEYS, Client, logged, members, ticket_of
-from tests.processes import Api, Worker, eventually
+from tests.support.calls import enter, join, leave, redeem, running, status, try_status
+from tests.support.disk import append_only_file
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused
+from tests.support.waiting import eventually
 
 
 async def test_only_what_was_promised_after_the_last_write_to_disk_is_lost(

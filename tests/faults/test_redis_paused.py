@@ -4,9 +4,12 @@ import asyncio
 from typing import Any
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import enter, join, redeem, refused, running, status, try_enter, try_join, try_redeem, try_status
-from tests.faults.conftest import CLOSED, KEYS, LIFE, Client, logged, members, places, swept, ticket_of
-from tests.processes import Api, Process, Worker, eventually
+from tests.faults.conftest import KEYS, Client, logged, members, places, swept, ticket_of
+from tests.support.calls import enter, join, redeem, running, status, try_enter, try_join, try_redeem, try_status
+from tests.support.processes import Api, Process, Worker
+from tests.support.refusals import refused
+from tests.support.settings import CLOSED, HEARTBEAT_TTL
+from tests.support.waiting import eventually
 
 PAUSE = 10.0
 
@@ -51,7 +54,7 @@ async def test_what_was_asked_meanwhile_and_is_asked_again_is_done_once(
 ) -> None:
     newcomers = [f"the-key-of-newcomer-{number:02}" for number in range(10)]
     # Three can come in, and nobody after them.
-    api = Api(own_server.url, heartbeat_ttl=LIFE, admit_rate=0, admit_burst=3)
+    api = Api(own_server.url, heartbeat_ttl=HEARTBEAT_TTL, admit_rate=0, admit_burst=3)
     async with running(api) as http:
         tokens = [(await join(http, event))["waiting_token"] for _ in range(5)]
         reservation = (await enter(http, tokens[0]))["reservation_token"]

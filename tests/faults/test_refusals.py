@@ -9,14 +9,12 @@ from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
-from tests.api.calls import (
+from tests.faults.conftest import Client, logged
+from tests.support.calls import (
     configure,
     enter,
-    fill,
     join,
     leave,
-    refused,
-    retry_after,
     running,
     status,
     try_enter,
@@ -24,9 +22,12 @@ from tests.api.calls import (
     try_redeem,
     try_status,
 )
-from tests.api.crowds import Crowd, from_memory, now_ms, publishing
-from tests.faults.conftest import Client, logged
-from tests.processes import Api, eventually, free_port
+from tests.support.line_state import fill
+from tests.support.polling import Crowd, from_memory, now_ms, publishing
+from tests.support.ports import free_port
+from tests.support.processes import Api
+from tests.support.refusals import refused, retry_after
+from tests.support.waiting import eventually
 
 # Of nobody: what is replicated never comes.
 DEMOTED = ["REPLICAOF", LOCALHOST, str(free_port())]

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import join, refused, retry_after, running, status, try_join, try_status
-from tests.faults.conftest import CLOSED, KEYS, Client, logged, members, places, swept, ticket_of
-from tests.processes import Api, Worker, eventually
+from tests.faults.conftest import KEYS, Client, logged, members, places, swept, ticket_of
+from tests.support.calls import join, running, status, try_join, try_status
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused, retry_after
+from tests.support.settings import CLOSED
+from tests.support.waiting import eventually
 
 SHORT: dict[str, Any] = {
     "heartbeat_ttl": 5,

@@ -7,9 +7,12 @@ import httpx
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import join, leave, running
-from tests.faults.conftest import CLOSED, KEYS, LIFE, Client, logged, members, ticket_of, zadd_of_heartbeats
-from tests.processes import Api, Relay, Worker, eventually
+from tests.faults.conftest import KEYS, Client, logged, members, ticket_of, zadd_of_heartbeats
+from tests.support.calls import join, leave, running
+from tests.support.processes import Api, Worker
+from tests.support.relay import Relay
+from tests.support.settings import CLOSED, HEARTBEAT_TTL
+from tests.support.waiting import eventually
 
 
 async def joined_without_heartbeats(relay: Relay, api: Api, http: httpx.AsyncClient, event: str) -> list[str]:
@@ -40,9 +43,9 @@ async def heard(redis: Client, event: str) -> list[int]:
 async def test_the_join_is_answered_and_a_worker_writes_the_heartbeat(
     own_server: RedisServer, redis: Client, event: str, when: str
 ) -> None:
-    worker = Worker(own_server.url, heartbeat_ttl=LIFE)
+    worker = Worker(own_server.url, heartbeat_ttl=HEARTBEAT_TTL)
     async with Relay(own_server.port) as relay:
-        api = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=LIFE, **CLOSED)
+        api = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=HEARTBEAT_TTL, **CLOSED)
         with ExitStack() as stack:
             async with running(api) as http:
                 if when == "there":
@@ -64,7 +67,7 @@ async def test_the_join_is_answered_and_a_worker_writes_the_heartbeat(
 
 async def test_repair_brings_nobody_back_who_left_meanwhile(own_server: RedisServer, redis: Client, event: str) -> None:
     async with Relay(own_server.port) as relay:
-        api = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=LIFE, **CLOSED)
+        api = Api(relay.url, jobs_redis_url=own_server.url, heartbeat_ttl=HEARTBEAT_TTL, **CLOSED)
         async with running(api) as http:
             stays, leaves = await joined_without_heartbeats(relay, api, http, event)
 
@@ -72,7 +75,7 @@ async def test_repair_brings_nobody_back_who_left_meanwhile(own_server: RedisSer
                 return (await leave(http, leaves)).status_code == 200
 
             await eventually(left)
-            with Worker(own_server.url, heartbeat_ttl=LIFE):
+            with Worker(own_server.url, heartbeat_ttl=HEARTBEAT_TTL):
 
                 async def repaired() -> bool:
                     return await heard(redis, event) == [ticket_of(stays)]

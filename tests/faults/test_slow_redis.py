@@ -7,20 +7,16 @@ from typing import Any
 import pytest
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import (
-    enter,
-    join,
-    open_all_connections,
-    redeem,
-    refused,
-    retry_after,
-    running,
-    try_join,
-)
-from tests.faults.conftest import LIFE, Client, logged, members, places, ticket_of
-from tests.processes import Api, Relay, Worker, eventually
+from tests.faults.conftest import Client, logged, members, places, ticket_of
+from tests.support.calls import enter, join, redeem, running, try_join
+from tests.support.connections import open_all_connections
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused, retry_after
+from tests.support.relay import Relay
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
 
-SETTINGS: dict[str, Any] = {"heartbeat_ttl": LIFE, "admit_rate": 0, "admit_burst": 5}
+SETTINGS: dict[str, Any] = {"heartbeat_ttl": HEARTBEAT_TTL, "admit_rate": 0, "admit_burst": 5}
 
 
 @pytest.fixture
@@ -33,7 +29,7 @@ async def test_late_answers_make_people_wait_and_refuse_nobody(
     own_server: RedisServer, redis: Client, relay: Relay, event: str
 ) -> None:
     urls = {"redis_url": relay.url, "jobs_redis_url": own_server.url}
-    with Worker(own_server.url, heartbeat_ttl=LIFE):
+    with Worker(own_server.url, heartbeat_ttl=HEARTBEAT_TTL):
         async with running(Api(**urls, **SETTINGS)) as http:
             await join(http, "another")
             relay.delay = 0.3

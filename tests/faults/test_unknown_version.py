@@ -4,21 +4,12 @@ say why; other events go on, and so does this one once the version is known agai
 from typing import Any
 
 from shared.dev.redis_server import RedisServer
-from tests.api.calls import (
-    enter,
-    join,
-    leave,
-    refused,
-    retry_after,
-    running,
-    status,
-    try_enter,
-    try_join,
-    try_redeem,
-    try_status,
-)
-from tests.faults.conftest import KEYS, LIFE, Client, swept
-from tests.processes import Api, Worker, eventually
+from tests.faults.conftest import KEYS, Client, swept
+from tests.support.calls import enter, join, leave, running, status, try_enter, try_join, try_redeem, try_status
+from tests.support.processes import Api, Worker
+from tests.support.refusals import refused, retry_after
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
 
 SAID = "the state of this event is of version 99, this Daegi knows 1"
 
@@ -30,7 +21,7 @@ async def everything(redis: Client, event: str) -> dict[str, Any]:
 async def test_it_is_refused_and_left_alone_and_others_go_on(
     own_server: RedisServer, redis: Client, event: str
 ) -> None:
-    settings: dict[str, Any] = {"heartbeat_ttl": LIFE, "admit_rate": 0, "admit_burst": 2}
+    settings: dict[str, Any] = {"heartbeat_ttl": HEARTBEAT_TTL, "admit_rate": 0, "admit_burst": 2}
     other = f"{event}-other"
     with Worker(own_server.url, **settings) as worker:
         api = Api(own_server.url, **settings)

@@ -8,9 +8,9 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.line import Join, Line
 from shared.line.replies import EnterCode, Entered, JoinCode, Joined, Polled, Reaped, Standing
-from tests.cluster.nodes import Node
-from tests.cluster.servers import Cluster
 from tests.conftest import Clock, MakeLine
+from tests.support.cluster import Cluster
+from tests.support.cluster_node import Node
 from workers.jobs.repair import repair_event
 
 LIFE = 300.0

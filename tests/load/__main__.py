@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from tests.load.bench import RESULTS
-from tests.load.stage import ROOT, StageError, check_tools
+from tests.load.rig import RigError, check_tools
+from tests.support.paths import ROOT
 
 PARTS: Final = {
     "bench": ("tests.load.bench",),
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names: list[str] = parser.parse_args(argv).only or list(PARTS)
     try:
         check_tools()
-    except StageError as error:
+    except RigError as error:
         print(error, file=sys.stderr)
         return 2
     RESULTS.mkdir(exist_ok=True)

@@ -27,9 +27,9 @@ from typing import Any, Final
 
 from shared.dev.redis_server import LOCALHOST, RedisServerError, find_redis_server
 from tests.load import report
-from tests.load.crowd import BATCH, SECRET, crowd, on_line, sign
 from tests.load.openloop import offer
-from tests.load.stage import SETTLE_SECONDS, Arm, Load, Play, StageError, check_tools, redis_on_load_core
+from tests.load.prefill import BATCH, SECRET, crowd, on_line, sign
+from tests.load.rig import SETTLE_SECONDS, Arm, Load, Play, RigError, check_tools, redis_on_load_core
 from tests.load.wire import Count, Relay
 
 RESULTS: Final = Path(__file__).with_name("results")
@@ -289,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_tools()
         results = Bench(options).run()
-    except (StageError, RedisServerError) as error:
+    except (RigError, RedisServerError) as error:
         say(str(error))
         return 2
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tests.load.outcome import Answered, Outcome, Plan, times
-from tests.load.stage import StageError
+from tests.load.rig import RigError
 
 Requests = Callable[[int], bytes]
 """The request of a number."""
@@ -70,7 +70,7 @@ class Generator:
         self._bare = self._timed_out = self._broken = self._unopened = 0
 
     def run(self) -> Outcome:
-        """Offers it all; raises StageError if the server cannot be reached."""
+        """Offers it all; raises RigError if the server cannot be reached."""
         plan = self._plan
         allow_files(plan.connections + 64)
         gc.collect()
@@ -127,7 +127,7 @@ class Generator:
         while len(self._idle) < self._plan.connections:
             self._listen(0.1)
             if self._missing or clock() > deadline:
-                raise StageError(f"{len(self._idle)} of {self._plan.connections} connections could be opened")
+                raise RigError(f"{len(self._idle)} of {self._plan.connections} connections could be opened")
 
     def _work(self, deadline: float, *, sending: bool) -> None:
         rounds = clock() + ROUNDS_SECONDS
@@ -283,9 +283,9 @@ def arrivals(plan: Plan) -> "array[float]":
 
 
 def allow_files(count: int) -> None:
-    """Raises the limit of open files; raises StageError if that is not allowed."""
+    """Raises the limit of open files; raises RigError if that is not allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard not in (-1, resource.RLIM_INFINITY) and hard < count:
-        raise StageError(f"{count} open files are needed, {hard} allowed (ulimit -n)")
+        raise RigError(f"{count} open files are needed, {hard} allowed (ulimit -n)")
     if soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -13,7 +13,7 @@ from typing import Final
 import psutil
 
 from shared.dev.redis_server import LOCALHOST
-from tests.load.stage import JOIN, Play
+from tests.load.rig import JOIN, Play
 
 PROBE_SECONDS: Final = 0.05
 TIMEOUT: Final = 4.0

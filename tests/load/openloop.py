@@ -24,7 +24,8 @@ import msgspec
 from shared.dev.redis_server import LOCALHOST
 from tests.load.generator import Generator, Requests
 from tests.load.outcome import Outcome, Plan
-from tests.load.stage import LOAD_CORE, ROOT, StageError, pinned
+from tests.load.rig import LOAD_CORE, RigError, pinned
+from tests.support.paths import ROOT
 
 
 def joins(event: str, seed: str) -> Requests:
@@ -64,7 +65,7 @@ def offer(
     command += ["--tokens", str(tokens)] if tokens else []
     run = subprocess.run(pinned(LOAD_CORE, command), cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode:
-        raise StageError(f"the open loop failed: {run.stderr[-1000:]}")
+        raise RigError(f"the open loop failed: {run.stderr[-1000:]}")
     return msgspec.json.decode(run.stdout, type=Outcome)
 
 
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         generator = Generator(plan, requests)
         signal.signal(signal.SIGINT, lambda *_: setattr(generator, "stop", True))
         outcome = generator.run()
-    except (StageError, ValueError, OSError) as error:
+    except (RigError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(dataclasses.asdict(outcome)))

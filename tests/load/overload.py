@@ -31,7 +31,7 @@ from tests.load.bench import ARMS, RESULTS, free_port, say
 from tests.load.newcomers import Newcomers, back, median
 from tests.load.openloop import offer
 from tests.load.outcome import Outcome
-from tests.load.stage import LOAD_CORE, Arm, Play, StageError, check_tools, redis_on_load_core
+from tests.load.rig import LOAD_CORE, Arm, Play, RigError, check_tools, redis_on_load_core
 
 MAX_PENDING: Final[int] = Settings.model_fields["max_pending"].default
 CONNECTIONS: Final = 128
@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_tools()
         findings.extend(measure(given, iter(range(given.rounds))))
-    except (StageError, RedisServerError) as error:
+    except (RigError, RedisServerError) as error:
         say(str(error))
         return 2
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from tests.load.outcome import Outcome
-from tests.load.stage import Load, Meters
+from tests.load.rig import Load, Meters
 
 FULL: Final = 0.9
 """A core that is busy for this share of a round is taken to be used up."""

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.dev.redis_server import RedisServerError, find_redis_server
+from tests.load.rig import RigError, check_tools, redis_on_load_core
 from tests.load.scale_fleet import Spread, Traffic, many_events, same_answers
 from tests.load.scale_line import Cost, Lines, measure_lines
 from tests.load.scale_memory import Held, heartbeats_held
-from tests.load.stage import StageError, check_tools, redis_on_load_core
 
 RESULTS: Final = Path(__file__).with_name("results")
 PARTS: Final = ("line", "events", "spread", "memory")
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_tools()
         results = run(options)
-    except (StageError, RedisServerError) as error:
+    except (RigError, RedisServerError) as error:
         say(str(error))
         return 2
     except KeyboardInterrupt:

@@ -20,10 +20,11 @@ from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
 from shared.tokens.signer import Signer
-from tests.load.crowd import fill
-from tests.load.stage import StageError, redis_on_load_core
+from tests.load.prefill import fill
+from tests.load.rig import RigError, redis_on_load_core
 from tests.load.wire import Relay
-from tests.processes import SECRET, Api, Process, Worker
+from tests.support.processes import Api, Process, Worker
+from tests.support.settings import SECRET
 
 CONNECTIONS: Final = 64
 SETTLE_SECONDS: Final = 4.0
@@ -58,7 +59,7 @@ class Client:
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
             body = await self._reader.readexactly(int(length.partition(b":")[2]))
         if b" 200 " not in head.split(b"\r\n", 1)[0]:
-            raise StageError(f"a poll was answered {head!r} {body!r}")
+            raise RigError(f"a poll was answered {head!r} {body!r}")
         answer: dict[str, Any] = json.loads(body)
         return answer
 
@@ -267,7 +268,7 @@ def _one_of_each(api: Api, clients: Sequence[Client], processes: int) -> list[Cl
     }
     found = {owner[client.port]: client for client in clients if client.port in owner}
     if len(found) < processes:
-        raise StageError(f"{len(clients)} connections reached only {len(found)} of {processes} processes: try again")
+        raise RigError(f"{len(clients)} connections reached only {len(found)} of {processes} processes: try again")
     return list(found.values())
 
 
@@ -293,7 +294,7 @@ async def _spread(clients: Sequence[Client], line: Line, tickets: Sequence[int],
             apart.append(max(places) - min(places))
         await asyncio.sleep(0.01)
     if not apart:
-        raise StageError("no place was approximate: no index was published")
+        raise RigError("no place was approximate: no index was published")
     return Spread(len(clients), len(apart), statistics.median(apart), max(apart))
 
 

@@ -16,7 +16,7 @@ from shared.jobs import Jobs
 from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
-from tests.load.stage import redis_on_load_core
+from tests.load.rig import redis_on_load_core
 
 Say = Callable[[str], None]
 

@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
-from tests.chaos.client import Client
-from tests.chaos.stage import in_thread
-from tests.observe.crowd import BIG, Crowd
-from tests.processes import ADMIN_KEY, Api, Worker
+from tests.observe.visitors import BIG, Visitors
+from tests.support.browser import Client
+from tests.support.processes import Api, Worker
+from tests.support.settings import ADMIN_KEY
+from tests.support.threads import in_thread
 
 _FLOOD: Final = 1500
 
@@ -25,7 +26,7 @@ class Stack:
     redis: RedisServer
     api: Api
     worker: Worker
-    crowd: Crowd
+    crowd: Visitors
 
 
 @asynccontextmanager

@@ -18,9 +18,9 @@ import yaml
 
 from shared.dev.redis_server import LOCALHOST
 from shared.dev.watchdog import Watchdog
-from tests.observe.catalogue import SHIPPED
+from tests.observe.queries import SHIPPED
 from tests.observe.report import Row
-from tests.processes import free_port
+from tests.support.ports import free_port
 
 _START_SECONDS: Final = 60
 

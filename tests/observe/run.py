@@ -12,14 +12,15 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
-from tests.chaos.stage import in_thread
-from tests.observe.catalogue import QUERIES, alerts, panels, shortened
-from tests.observe.crowd import Crowd
 from tests.observe.display import Display
 from tests.observe.faults import FAULTS, Fault, Stack
 from tests.observe.prometheus import Prometheus, QueryError, Sample, Tools, promtool
+from tests.observe.queries import QUERIES, alerts, panels, shortened
 from tests.observe.report import Row
-from tests.processes import Api, Process, Worker, free_port
+from tests.observe.visitors import Visitors
+from tests.support.ports import free_port
+from tests.support.processes import Api, Process, Worker
+from tests.support.threads import in_thread
 
 _RATE: Final = 40.0
 _CROWD: Final = 1600
@@ -55,7 +56,7 @@ async def observe(tools: Tools, seconds: float, rows: list[Row], display: Displa
         prometheus = Prometheus(tools, targets)
         stack.push_async_callback(in_thread, prometheus.close)
         await in_thread(prometheus.start)
-        async with Crowd(api.port, _RATE) as crowd:
+        async with Visitors(api.port, _RATE) as crowd:
             await _load(crowd, seconds, display)
             display.step("Prometheus is asked")
             rows += await _ask(prometheus)
@@ -67,7 +68,7 @@ async def observe(tools: Tools, seconds: float, rows: list[Row], display: Displa
         display.step("everything is stopped")
 
 
-async def _load(crowd: Crowd, seconds: float, display: Display) -> None:
+async def _load(crowd: Visitors, seconds: float, display: Display) -> None:
     began, came = time.monotonic(), 0
     while (elapsed := time.monotonic() - began) < seconds:
         due = min(_CROWD, round(_CROWD * elapsed / _CROWD_SECONDS))

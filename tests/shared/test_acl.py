@@ -17,15 +17,17 @@ from shared.acl import JOBS, LINE, set_user
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
 from shared.settings import Settings
-from tests.api.calls import OPERATOR, client, configure, enter, join, leave, redeem, status
-from tests.processes import ROOT, Api, Worker, eventually, redis_major
+from tests.support.calls import client, configure, enter, join, leave, redeem, status
+from tests.support.paths import ROOT
+from tests.support.processes import Api, Worker
+from tests.support.redis_version import redis_major
+from tests.support.settings import HEARTBEAT_TTL, OPERATOR
+from tests.support.waiting import eventually
 
 Client = Any
 """A plain client of Redis: redis-py types every answer as if it might not have to be awaited."""
 
 PREFIX = "ten*nt:"
-LIFE = 59
-"""A heartbeat life with a sweep every second, and so long that only what a test dates back is ever silent for it."""
 
 FORBIDDEN = (
     *("KEYS *", "SCAN 0", "RANDOMKEY", "FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "CONFIG GET *", "CONFIG SET maxmemory 1"),
@@ -55,7 +57,7 @@ def given(servers: tuple[RedisServer, RedisServer]) -> dict[str, Any]:
         "jobs_redis_url": f"redis://job-keeper:sesame-two@{LOCALHOST}:{jobs.port}/2",
         "key_prefix": PREFIX,
         "min_replicas_ack": 1,
-        "heartbeat_ttl": LIFE,
+        "heartbeat_ttl": HEARTBEAT_TTL,
     }
 
 
@@ -135,7 +137,7 @@ async def a_day_at_the_door(http: httpx.AsyncClient, master: Client, event: str)
     assert [one["event_id"] for one in listed["events"]] == [event]
 
     for token in tokens[1:4]:
-        assert float(await master.zincrby(keys.heartbeat, -2 * LIFE * 1000, token.split("~")[2])) > 0
+        assert float(await master.zincrby(keys.heartbeat, -2 * HEARTBEAT_TTL * 1000, token.split("~")[2])) > 0
 
     async def expired() -> bool:
         found = await described(http, event)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from shared.telemetry.metrics import Metrics
-from tests.exposition import Exposition
-from tests.processes import ROOT, eventually
+from tests.support.exposition import Exposition
+from tests.support.paths import ROOT
+from tests.support.waiting import eventually
 
 COUNTING = """
 import asyncio, sys

@@ -9,7 +9,7 @@ import pytest
 
 from shared.settings import DEVELOPMENT_SECRET, Settings, load_settings
 from shared.settings.__main__ import rows
-from tests.processes import ROOT
+from tests.support.paths import ROOT
 
 OTHERS = {"DAEGI_REDIS_SERVER"}
 """Of the launcher and the tests, which start a redis-server of their own."""

@@ -8,7 +8,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
-from tests.processes import ROOT
+from tests.support.paths import ROOT
 
 
 @cache

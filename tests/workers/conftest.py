@@ -11,13 +11,10 @@ from shared.jobs import Jobs
 from shared.line.line import Join, Line
 from shared.redis.connect import connect
 from shared.settings import Settings
+from tests.support.settings import HEARTBEAT_TTL
 
 Client = Any
 """A plain client of Redis: redis-py types every answer as if it might not have to be awaited."""
-
-LIFE = 59.0
-"""Heartbeat life of most tests here: up to it sweeps come once a second, and it takes 5.9 s without one to be an
-interruption. Nobody waits that long: the tests date heartbeats back."""
 
 
 @pytest.fixture
@@ -38,7 +35,7 @@ async def redis(server: RedisServer) -> AsyncIterator[Client]:
 @pytest.fixture
 def settings(server: RedisServer) -> Settings:
     """As the workers of these tests have them, but for what a test changes."""
-    return Settings.model_validate({"redis_url": server.url, "heartbeat_ttl": LIFE})
+    return Settings.model_validate({"redis_url": server.url, "heartbeat_ttl": HEARTBEAT_TTL})
 
 
 @pytest.fixture

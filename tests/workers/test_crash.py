@@ -5,8 +5,12 @@ import pytest
 from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
 from shared.line.line import Line
-from tests.processes import Relay, Worker, eventually, script_in_force
-from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
+from tests.support.processes import Worker
+from tests.support.redis_version import script_in_force
+from tests.support.relay import Relay
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, in_line, join, logged, redis_now, silence
 
 
 async def in_hand(redis: Client) -> list[str]:
@@ -25,7 +29,7 @@ async def test_its_job_is_given_to_another_and_done_as_if_once(
     server: RedisServer, redis: Client, line: Line, jobs: Jobs, event: str
 ) -> None:
     tickets = await join(line, event, 20, listed=False)
-    await silence(redis, line, event, tickets[:10], LIFE + 1)
+    await silence(redis, line, event, tickets[:10], HEARTBEAT_TTL + 1)
 
     async def expired() -> bool:
         return (await line.describe(event)).totals["expired"] == 10
@@ -33,7 +37,7 @@ async def test_its_job_is_given_to_another_and_done_as_if_once(
     async with Relay(server.port) as relay:
         relay.trap = script_in_force("reap").sha.encode()
         await load(redis, "reap")
-        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as killed:
+        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=HEARTBEAT_TTL) as killed:
             await jobs.reap_expired({event: await redis_now(redis)})
             # Redis has done it, and the worker never learns of it.
             await eventually(expired)
@@ -45,7 +49,7 @@ async def test_its_job_is_given_to_another_and_done_as_if_once(
     await redis.delete(mark)
     await redis.hdel(line.keys.event(event).state, "swept")
 
-    with Worker(server.url, heartbeat_ttl=LIFE):
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL):
 
         async def visited_again() -> bool:
             return await redis.hexists(line.keys.event(event).state, "swept") and not await in_hand(redis)
@@ -64,7 +68,7 @@ async def test_what_it_was_to_do_is_asked_for_again_by_the_next_sweep(
     async with Relay(server.port) as relay:
         relay.trap = script_in_force("repair").sha.encode()
         await load(redis, "repair")
-        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as killed:
+        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=HEARTBEAT_TTL) as killed:
 
             async def half_done() -> bool:
                 return 0 < await redis.zcard(keys.queue) < 1200
@@ -75,7 +79,7 @@ async def test_what_it_was_to_do_is_asked_for_again_by_the_next_sweep(
     # As above: a walk that is under way is left to who began it, for ten seconds.
     await redis.hdel(keys.state, "walking")
 
-    with Worker(server.url, heartbeat_ttl=LIFE):
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL):
 
         async def whole() -> bool:
             return await redis.hlen(keys.places) == 1200

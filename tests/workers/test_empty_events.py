@@ -6,7 +6,8 @@ import pytest
 
 from shared.dev.redis_server import RedisServer
 from shared.line.line import Line
-from tests.processes import Worker, eventually
+from tests.support.processes import Worker
+from tests.support.waiting import eventually
 from tests.workers.conftest import Client, join
 
 SHORT = {"heartbeat_ttl": 3, "line_ttl": 1, "pass_ttl": 1}

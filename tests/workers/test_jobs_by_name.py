@@ -8,13 +8,15 @@ import pytest
 from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
 from shared.line.line import Line
-from tests.processes import Worker, eventually
-from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
+from tests.support.processes import Worker
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, in_line, join, logged, redis_now, silence
 
 
 @pytest.fixture(autouse=True)
 def worker(server: RedisServer) -> Iterator[Worker]:
-    with Worker(server.url, heartbeat_ttl=LIFE) as worker:
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
         yield worker
 
 
@@ -125,7 +127,7 @@ async def test_reap_expired_takes_away_the_silent_and_all_that_is_theirs(
     redis: Client, line: Line, jobs: Jobs, event: str
 ) -> None:
     tickets = await join(line, event, 10, user="somebody", listed=False)
-    await silence(redis, line, event, tickets[::2], LIFE + 1)
+    await silence(redis, line, event, tickets[::2], HEARTBEAT_TTL + 1)
 
     await jobs.reap_expired({event: await redis_now(redis)})
 
@@ -146,7 +148,7 @@ async def test_reap_expired_expires_nobody_while_no_ingress_has_a_pulse(
     redis: Client, line: Line, jobs: Jobs, event: str
 ) -> None:
     tickets = await join(line, event, 3, listed=False)
-    await silence(redis, line, event, tickets, LIFE + 1)
+    await silence(redis, line, event, tickets, HEARTBEAT_TTL + 1)
 
     await jobs.reap_expired({event: await redis_now(redis)})
 

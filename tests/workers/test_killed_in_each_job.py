@@ -10,8 +10,12 @@ import pytest
 from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
 from shared.line.line import Line
-from tests.processes import Relay, Worker, eventually, script_in_force
-from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
+from tests.support.processes import Worker
+from tests.support.redis_version import script_in_force
+from tests.support.relay import Relay
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, in_line, join, logged, redis_now, silence
 
 
 @dataclass
@@ -94,7 +98,7 @@ async def test_the_third_worker_does_what_two_were_killed_over(server: RedisServ
     for when in ("before", "after"):
         async with Relay(server.port) as relay:
             relay.holding, relay.trap = (script.sha.encode(), b"") if when == "before" else (b"", script.sha.encode())
-            with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as worker:
+            with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
 
                 async def in_hand(relay: Relay = relay) -> bool:
                     return relay.kept > 0 or relay.held
@@ -110,7 +114,7 @@ async def test_the_third_worker_does_what_two_were_killed_over(server: RedisServ
         await redis.delete(*marks)
     once = await play.everything()
 
-    with Worker(server.url, heartbeat_ttl=LIFE):
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL):
 
         async def nothing_left_to_do() -> bool:
             return not [one for one in await redis.zrange("arq:daegi", 0, -1) if not one.startswith("sweep:")]

@@ -8,8 +8,12 @@ import pytest
 
 from shared.dev.redis_server import RedisServer
 from shared.line.line import Line
-from tests.processes import Relay, Worker, eventually, script_in_force
-from tests.workers.conftest import LIFE, Client, in_line, join, redis_now
+from tests.support.processes import Worker
+from tests.support.redis_version import script_in_force
+from tests.support.relay import Relay
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, in_line, join, redis_now
 
 LEASE_MS = 6000
 
@@ -51,7 +55,7 @@ async def test_sweeps_that_last_longer_than_the_time_between_two_do_not_overlap(
         return len(begun) == 4
 
     async with Relay(server.port) as relay:
-        slow = {"jobs_redis_url": server.url, "heartbeat_ttl": LIFE}
+        slow = {"jobs_redis_url": server.url, "heartbeat_ttl": HEARTBEAT_TTL}
         with Worker(relay.url, **slow), Worker(relay.url, **slow):
             await eventually(lambda: swept(redis))
             # A sweep is three calls: the lease is held for four times this, and a tick comes every second.
@@ -66,7 +70,7 @@ async def test_the_lease_of_a_worker_killed_in_its_sweep_passes_on(
 ) -> None:
     [ticket] = await join(line, event)
     async with Relay(server.port) as relay:
-        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as killed:
+        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=HEARTBEAT_TTL) as killed:
             await eventually(lambda: swept(redis))
             relay.trap = script_in_force("begin_sweep").sha.encode()
             await eventually(lambda: stuck(redis))
@@ -75,7 +79,7 @@ async def test_the_lease_of_a_worker_killed_in_its_sweep_passes_on(
     assert dead
     await redis.delete(line.keys.event(event).queue)
 
-    with Worker(server.url, heartbeat_ttl=LIFE):
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL):
 
         async def repaired() -> bool:
             return await in_line(redis, line, event) == [ticket]
@@ -89,7 +93,7 @@ async def test_a_sweep_that_the_queue_fails_gives_its_lease_back(
 ) -> None:
     await join(line, event)
     async with Relay(server.port) as relay:
-        with Worker(relay.url, jobs_redis_url=queue_server.url, heartbeat_ttl=LIFE) as worker:
+        with Worker(relay.url, jobs_redis_url=queue_server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
             await eventually(lambda: swept(redis))
             relay.trap = script_in_force("begin_sweep").sha.encode()
             await eventually(lambda: stuck(redis))

@@ -10,7 +10,8 @@ from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs, open_queue
 from shared.line.line import Line
 from shared.settings import Settings
-from tests.workers.conftest import LIFE, Client, redis_now
+from tests.support.settings import HEARTBEAT_TTL
+from tests.workers.conftest import Client, redis_now
 from workers.context import Tools
 from workers.jobs.sweep import PER_SWEEP, sweep
 from workers.metrics import WorkerMetrics
@@ -21,7 +22,7 @@ EVENTS = {f"event-{number}" for number in range(2 * PER_SWEEP + PER_SWEEP // 2)}
 @pytest.fixture
 def settings(server: RedisServer) -> Settings:
     queue = server.url.removesuffix("0") + "1"
-    return Settings.model_validate({"redis_url": server.url, "jobs_redis_url": queue, "heartbeat_ttl": LIFE})
+    return Settings.model_validate({"redis_url": server.url, "jobs_redis_url": queue, "heartbeat_ttl": HEARTBEAT_TTL})
 
 
 @pytest.fixture

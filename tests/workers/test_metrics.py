@@ -13,20 +13,20 @@ from shared.jobs import Jobs
 from shared.line.line import Line
 from shared.line.replies import Described, Standing
 from shared.settings import Settings
-from tests.exposition import Exposition, scrape
-from tests.processes import Worker, eventually, free_port
-from tests.workers.conftest import LIFE, Client, join
+from tests.support.exposition import Exposition, scrape
+from tests.support.ports import free_port
+from tests.support.processes import Worker
+from tests.support.settings import CLOSED, HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, join
 from workers.metrics import MOST_EVENTS, WorkerMetrics
-
-CLOSED = {"admit_rate": 0, "admit_burst": 0}
-"""Nobody is called: a line stays as long as it is."""
 
 
 @asynccontextmanager
 async def working(redis_url: str, **settings: Any) -> AsyncIterator[Callable[[], Awaitable[Exposition]]]:
     """A worker, and what it tells."""
     port = free_port()
-    with Worker(redis_url, worker_metrics_port=port, **{"heartbeat_ttl": LIFE, **settings}):
+    with Worker(redis_url, worker_metrics_port=port, **{"heartbeat_ttl": HEARTBEAT_TTL, **settings}):
         yield lambda: scrape(port)
 
 
@@ -180,7 +180,7 @@ async def test_metrics_outlive_an_absence_of_redis_and_go_on_counting(server: Re
 async def test_a_port_that_is_taken_costs_the_metrics_and_nothing_else(server: RedisServer, line: Line) -> None:
     with socket.create_server((LOCALHOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with Worker(server.url, worker_metrics_port=port, heartbeat_ttl=LIFE) as worker:
+        with Worker(server.url, worker_metrics_port=port, heartbeat_ttl=HEARTBEAT_TTL) as worker:
             await join(line, "concert", 3)
 
             async def works() -> bool:

@@ -12,8 +12,11 @@ from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.redis.node import MAX_CONNECTIONS
 from shared.settings import Settings
-from tests.processes import Relay, Worker, eventually
-from tests.workers.conftest import LIFE, Client, in_line, join
+from tests.support.processes import Worker
+from tests.support.relay import Relay
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, in_line, join
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def unharmed(worker: Worker) -> bool:
 
 async def test_a_worker_starts_without_redis_and_works_once_it_is_there(server: RedisServer, line: Line) -> None:
     server.kill()
-    with Worker(server.url, heartbeat_ttl=LIFE) as worker:
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
         await asyncio.sleep(2)
         assert unharmed(worker)
         assert "the job queue is away" in worker.log()
@@ -68,11 +71,11 @@ async def test_a_worker_starts_without_redis_and_works_once_it_is_there(server: 
 async def test_a_worker_outlives_an_outage(
     server: RedisServer, queue_server: RedisServer, redis: Client, which: str, fault: str
 ) -> None:
-    settings = Settings.model_validate({"redis_url": server.url, "heartbeat_ttl": LIFE})
+    settings = Settings.model_validate({"redis_url": server.url, "heartbeat_ttl": HEARTBEAT_TTL})
     client = connect(settings, "daegi-tests")
     line = Line(client, settings)
     hurt = server if which == "lines" else queue_server
-    with Worker(server.url, jobs_redis_url=queue_server.url, heartbeat_ttl=LIFE) as worker:
+    with Worker(server.url, jobs_redis_url=queue_server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
         await works(line, redis, "before")
         if fault == "killed":
             hurt.kill()
@@ -96,7 +99,7 @@ async def test_a_queue_that_hangs_while_a_job_finishes_does_not_end_the_worker(
     jobs = Jobs(settings)
     await join(line, "in-hand", listed=False)
     async with Relay(server.port) as relay:
-        with Worker(relay.url, jobs_redis_url=queue_server.url, heartbeat_ttl=LIFE) as worker:
+        with Worker(relay.url, jobs_redis_url=queue_server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
             await works(line, redis, "before")
             relay.held = True
             await jobs.compute_positions(["in-hand"])
@@ -123,7 +126,7 @@ async def test_an_outage_of_the_queue_leaves_the_connections_to_the_lines_as_the
     async def connections() -> set[str]:
         return {one["id"] for one in await redis.client_list() if one["name"] == "daegi-worker"}
 
-    with Worker(server.url, jobs_redis_url=queue_server.url, heartbeat_ttl=LIFE) as worker:
+    with Worker(server.url, jobs_redis_url=queue_server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
         await works(line, redis, "before")
         before = await connections()
         queue_server.kill()

@@ -15,15 +15,18 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
 from shared.line.line import Line
-from tests.processes import ROOT, Worker, eventually
-from tests.workers.conftest import LIFE, Client, in_line, join, redis_now, silence
+from tests.support.paths import ROOT
+from tests.support.processes import Worker
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, in_line, join, redis_now, silence
 
 QUEUE = "arq:daegi"
 
 
 @pytest.fixture
 def worker(server: RedisServer) -> Iterator[Worker]:
-    with Worker(server.url, heartbeat_ttl=LIFE) as worker:
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
         yield worker
 
 
@@ -160,7 +163,7 @@ async def test_the_heartbeat_jobs_of_eight_processes_all_arrive(
     ]
     assert [await sender.wait() for sender in senders] == [0] * 8
 
-    with Worker(server.url, heartbeat_ttl=LIFE):
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL):
 
         async def all_heard() -> bool:
             return await redis.zcount(line.keys.event(event).heartbeat, then - 5000, "+inf") == 8

@@ -12,8 +12,12 @@ import pytest
 from shared.dev.redis_server import RedisServer
 from shared.jobs import Jobs
 from shared.line.line import Line
-from tests.processes import ROOT, Relay, Worker, eventually
-from tests.workers.conftest import LIFE, Client, join
+from tests.support.paths import ROOT
+from tests.support.processes import Worker
+from tests.support.relay import Relay
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, join
 
 
 def run(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -108,7 +112,7 @@ async def test_a_stop_lets_the_job_in_hand_finish_and_begins_no_other(
 ) -> None:
     await join(line, event, listed=False)
     async with Relay(server.port) as relay:
-        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as worker:
+        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
             await idle(redis, jobs)
             relay.held = True
             await in_hand(redis, jobs, [event])
@@ -134,7 +138,7 @@ async def test_a_long_job_keeps_a_stop_waiting_for_seconds_only_and_is_done_by_t
     for event in events:
         await join(line, event, listed=False)
     async with Relay(server.port) as relay:
-        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=LIFE) as worker:
+        with Worker(relay.url, jobs_redis_url=server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
             await idle(redis, jobs)
             # 100 events, four at once: 25 s.
             relay.delay = 0.5
@@ -145,7 +149,7 @@ async def test_a_long_job_keeps_a_stop_waiting_for_seconds_only_and_is_done_by_t
             assert await asyncio.to_thread(worker.process.wait, 15) == 0
             assert "Traceback" not in worker.log()
     assert await line.index(events[-1]) is None
-    with Worker(server.url, heartbeat_ttl=LIFE):
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL):
         await eventually(lambda: line.index(events[-1]))
 
 

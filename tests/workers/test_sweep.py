@@ -7,13 +7,15 @@ import pytest
 from shared.dev.redis_server import RedisServer
 from shared.line.line import Line
 from shared.line.replies import PollCode
-from tests.processes import Worker, eventually
-from tests.workers.conftest import LIFE, Client, in_line, join, logged, redis_now, silence
+from tests.support.processes import Worker
+from tests.support.settings import HEARTBEAT_TTL
+from tests.support.waiting import eventually
+from tests.workers.conftest import Client, in_line, join, logged, redis_now, silence
 
 
 @pytest.fixture(autouse=True)
 def worker(server: RedisServer) -> Iterator[Worker]:
-    with Worker(server.url, heartbeat_ttl=LIFE) as worker:
+    with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
         yield worker
 
 
@@ -86,7 +88,7 @@ async def test_lost_heartbeats_come_back_and_expire_nobody(redis: Client, line: 
 @pytest.mark.usefixtures("ingress")
 async def test_the_silent_expire_and_those_who_poll_stay(redis: Client, line: Line, event: str) -> None:
     tickets = await join(line, event, 20)
-    await silence(redis, line, event, tickets, LIFE - 1)
+    await silence(redis, line, event, tickets, HEARTBEAT_TTL - 1)
     await line.poll(event, tickets[::2])
 
     async def half_is_gone() -> bool:

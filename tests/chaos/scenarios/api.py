@@ -2,7 +2,8 @@
 
 import asyncio
 
-from tests.chaos.stage import Stage, in_thread
+from tests.chaos.stage import Stage
+from tests.support.threads import in_thread
 
 
 async def killed(stage: Stage) -> None:

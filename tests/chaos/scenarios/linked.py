@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.chaos.scenario import SkippedError
 from tests.chaos.stage import Stage
-from tests.processes import ROOT
+from tests.support.paths import ROOT
 
 INPUTS_A_SECOND: Final = 200
 SEQUENCES_A_SECOND: Final = 4

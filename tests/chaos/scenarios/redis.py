@@ -4,9 +4,10 @@ import asyncio
 import itertools
 import time
 
-from tests.chaos.stage import Stage, connected, in_thread
-from tests.disk import Disk
-from tests.processes import Relay
+from tests.chaos.stage import Stage, connected
+from tests.support.disk import Disk
+from tests.support.relay import Relay
+from tests.support.threads import in_thread
 
 SECOND = 1.0
 """What a power cut takes with it, with appendfsync everysec."""

@@ -3,10 +3,12 @@
 from contextlib import closing
 from pathlib import Path
 
-from tests.chaos.client import Client
-from tests.chaos.stage import Stage, in_thread
-from tests.processes import ROOT, Api, Worker
-from tests.versions import write_next_version
+from tests.chaos.stage import Stage
+from tests.support.browser import Client
+from tests.support.paths import ROOT
+from tests.support.processes import Api, Worker
+from tests.support.threads import in_thread
+from tests.support.versions import write_next_version
 
 DRAIN = 1.5
 """Longer than people keep a connection, and than the balancer needs to notice."""

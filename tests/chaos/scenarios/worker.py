@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from shared.line.keys import Keys
-from tests.chaos.stage import EVENT, Stage, connected, in_thread
-from tests.processes import Relay, Worker, script_in_force
+from tests.chaos.stage import EVENT, Stage, connected
+from tests.support.processes import Worker
+from tests.support.redis_version import script_in_force
+from tests.support.relay import Relay
+from tests.support.threads import in_thread
 
 SCRIPTS: Final = ("index", "refresh", "repair", "reap", "begin_sweep", "end_sweep", "inspect")
 """A step of each job, and of the sweep."""

@@ -5,9 +5,9 @@ from hypothesis.stateful import rule
 
 from shared.line.replies import EnterCode
 from tests.line.model.event import FRESH, LIFE, LINE_TTL
+from tests.line.model.machine import EVENT
 from tests.line.model.memory import Memory
 from tests.line.model.people import MANY
-from tests.line.model.stage import EVENT
 
 POLL, SWEEP = 2000, 25_000
 RATE, BURST, PASS = 2, 8, 30_000

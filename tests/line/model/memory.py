@@ -7,15 +7,15 @@ from hypothesis.stateful import rule
 
 from api.serving.position_cache import FRESH_MS, OUTAGE_MS, PositionCache
 from shared.tokens.signer import WaitingToken
-from tests.line.model.crowd import Crowd
+from tests.line.model.concurrency import Concurrency
 from tests.line.model.event import LIFE
-from tests.line.model.stage import EVENT
+from tests.line.model.machine import EVENT
 from tests.line.model.work import apart
 
 LEASE = LIFE // 4
 
 
-class Memory(Crowd):
+class Memory(Concurrency):
     """Steps of people, workers and operators, and polls under a lease."""
 
     cache: PositionCache | None = None

@@ -6,7 +6,7 @@ from hypothesis.stateful import rule
 from shared.line.line import Join
 from shared.line.replies import JoinCode
 from tests.line.model.event import DEDUPE, FRESH, LIFE, READY
-from tests.line.model.stage import Stage
+from tests.line.model.machine import Machine
 
 KEY = 16
 """Bytes of a digest."""
@@ -24,7 +24,7 @@ pauses = st.sampled_from(
 """In ms, back too; what ends after a time has its last moment among them, and the one after that."""
 
 
-class People(Stage):
+class People(Machine):
     """Theirs."""
 
     def somebody(self) -> None:

@@ -9,8 +9,8 @@ from hypothesis.stateful import rule
 from shared.line.line import Line
 from tests.line.model.event import GAP, LIFE, MILESTONES
 from tests.line.model.gate import GatedNode, Job
+from tests.line.model.machine import EVENT
 from tests.line.model.people import People, pauses, picks
-from tests.line.model.stage import EVENT
 from tests.line.model.twin import Twin
 from workers.jobs.repair import repair_event
 

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.processes import ROOT
+from tests.support.paths import ROOT
 
 PACKAGES = ("api", "shared", "workers")
 

@@ -34,7 +34,7 @@ def _settings(url: str, rate: float, burst: float) -> Settings:
     return Settings.model_validate({"redis_url": url, "admit_rate": rate, "admit_burst": burst})
 
 
-class Stage(RuleBasedStateMachine):
+class Machine(RuleBasedStateMachine):
     """One example: after every step both hold the same, and the witness has seen every promise kept."""
 
     url = ""

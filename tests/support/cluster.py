@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +16,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from shared.dev.redis_server import LOCALHOST
-from tests.cluster.nodes import Node
+from tests.support.cluster_node import Node
 
 SLOTS = 16_384
 
@@ -231,3 +232,22 @@ def _wait(happened: Callable[[], bool], seconds: float = 30) -> None:
                 return
         assert time.monotonic() < deadline, f"{happened} did not come true within {seconds} s"
         time.sleep(0.02)
+
+
+def names_on(cluster: Cluster, event: str) -> Iterator[tuple[str, Node]]:
+    """Names of events without end, with the master of each."""
+    owners = {master: master.views()[master.id].slots for master in cluster.masters}
+    for number in count(1):
+        name = f"{event}-{number}"
+        slot = key_slot(name.encode())
+        yield name, next(master for master in owners if any(slot in some for some in owners[master]))
+
+
+def spread(cluster: Cluster, event: str) -> dict[str, Node]:
+    """An event for each master."""
+    found: dict[Node, str] = {}
+    for name, master in names_on(cluster, event):
+        found.setdefault(master, name)
+        if len(found) == len(cluster.masters):
+            return {name: master for master, name in found.items()}
+    raise AssertionError("unreachable")

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 
 from shared.line.line import Line
 from shared.tokens.signer import Signer
-from tests.api.calls import status
-from tests.processes import SECRET, eventually
+from tests.support.calls import status
+from tests.support.settings import SECRET
+from tests.support.waiting import eventually
 
 
 class Crowd:

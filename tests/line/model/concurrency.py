@@ -10,15 +10,15 @@ from shared.errors import DaegiError
 from shared.line.line import Join
 from tests.line.model.accidents import Accidents
 from tests.line.model.event import GAP
+from tests.line.model.machine import AT_ONCE, EVENT
 from tests.line.model.people import KEY
 from tests.line.model.seen import differences
-from tests.line.model.stage import AT_ONCE, EVENT
 from tests.line.model.twin import Call, Deed, find_order, send, tell
 
 _kinds = ["join", "join", "poll", "enter", "enter", "leave", "redeem", "reap", "refresh", "repair", "configure"]
 
 
-class Crowd(Accidents):
+class Concurrency(Accidents):
     """One step at a time, or several at once."""
 
     @rule(

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from shared.line.keys import Keys
-from tests.api.calls import OPERATOR
-from tests.chaos.client import Answer, Client, NoAnswerError
 from tests.chaos.ledger import DOUBLE, LOST, ORDER, WRONG, Ledger, Place
+from tests.support.browser import Answer, Client, NoAnswerError
+from tests.support.settings import OPERATOR
 
 WHOLE_SECONDS: Final = 20.0
 """How long repair may take until a line is whole."""

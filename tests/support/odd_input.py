@@ -6,7 +6,7 @@ from urllib.parse import quote
 from hypothesis import strategies as st
 
 from tests.api.bad_requests import ENTER, JOIN, LEAVE, OURS, REDEEM, STATUS, TICKET
-from tests.api.calls import OPERATOR
+from tests.support.settings import OPERATOR
 
 ADMIN = "/api/v1/admin/events"
 PATHS = (JOIN, STATUS, ENTER, LEAVE, REDEEM, ADMIN, f"{ADMIN}/fuzz", f"{ADMIN}/fuzz/relog", "/healthz", "/readyz")

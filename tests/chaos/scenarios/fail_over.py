@@ -6,9 +6,9 @@ import time
 from redis.asyncio import RedisCluster
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
-from tests.chaos.stage import Stage, in_thread
-from tests.cluster.conftest import spread
-from tests.cluster.servers import Cluster
+from tests.chaos.stage import Stage
+from tests.support.cluster import Cluster, spread
+from tests.support.threads import in_thread
 
 LAG = 0.2
 """S that the replica is behind when its master is killed. On one machine it would hardly ever be behind by itself."""

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import quote
 
-from tests.chaos.client import Answer, Client, NoAnswerError
+from tests.support.browser import Answer, Client, NoAnswerError
 
 JOIN: Final = "/api/v1/queue/join"
 BIG, SMALL = "concert", "lesson"
@@ -19,7 +19,7 @@ _LEAVERS = 0.03
 _RETRY = 1.0
 
 
-class Crowd:
+class Visitors:
     """`async with` it: people come at a rate (a second) until the block ends."""
 
     def __init__(self, port: int, rate: float) -> None:

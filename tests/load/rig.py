@@ -21,8 +21,8 @@ from redis import Redis
 
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.dev.watchdog import Watchdog
+from tests.support.paths import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 SCRIPT: Final = Path(__file__).with_name("load.lua")
 JOIN: Final = "/api/v1/queue/join"
 STATUS: Final = "/api/v1/queue/status"
@@ -34,7 +34,7 @@ SETTLE_SECONDS: Final = 0.3
 """After which what was under way when wrk stopped is done."""
 
 
-class StageError(RuntimeError):
+class RigError(RuntimeError):
     """Something the benchmark needs is missing or does not work; the message says what to do."""
 
 
@@ -178,7 +178,7 @@ class Play:
             if self._ask("GET", f"{STATUS}?token={tokens[number % len(tokens)]}").get("approximate"):
                 return
             if time.monotonic() > deadline:
-                raise StageError(f"{self.arm.name} answered no poll from memory for {START_SECONDS:.0f} s")
+                raise RigError(f"{self.arm.name} answered no poll from memory for {START_SECONDS:.0f} s")
             time.sleep(0.05)
 
     def join(self, event: str, user: str) -> str:
@@ -193,7 +193,7 @@ class Play:
             reply = connection.getresponse()
             text = reply.read().decode()
         if reply.status not in {200, 202}:
-            raise StageError(f"{self.arm.name} answered {method} {path[:40]} with {reply.status}: {text}")
+            raise RigError(f"{self.arm.name} answered {method} {path[:40]} with {reply.status}: {text}")
         answer: dict[str, Any] = json.loads(text)
         return answer
 
@@ -204,25 +204,25 @@ class Play:
         run = subprocess.run(pinned(LOAD_CORE, command), capture_output=True, text=True, check=False)
         line = next((line for line in run.stdout.splitlines() if line.startswith("{")), None)
         if line is None:
-            raise StageError(f"wrk failed: {run.stdout[-500:]}{run.stderr[-500:]}")
+            raise RigError(f"wrk failed: {run.stdout[-500:]}{run.stderr[-500:]}")
         load = Load(connections=connections, **json.loads(line))
         if not load.requests:
-            raise StageError(f"{self.arm.name} answered nothing in {seconds} s: {load.broken} failures")
+            raise RigError(f"{self.arm.name} answered nothing in {seconds} s: {load.broken} failures")
         return load
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes], log: Callable[[], str]) -> None:
         deadline, problem = time.monotonic() + START_SECONDS, ""
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise StageError(f"{self.arm.name} ended with {process.returncode} at once:\n{log()}")
+                raise RigError(f"{self.arm.name} ended with {process.returncode} at once:\n{log()}")
             try:
                 self.join("ready", "first")
-            except (OSError, http.client.HTTPException, StageError) as error:
+            except (OSError, http.client.HTTPException, RigError) as error:
                 problem = str(error)
                 time.sleep(0.1)
             else:
                 return
-        raise StageError(f"{self.arm.name} let nobody join for {START_SECONDS:.0f} s: {problem}\n{log()}")
+        raise RigError(f"{self.arm.name} let nobody join for {START_SECONDS:.0f} s: {problem}\n{log()}")
 
 
 @contextlib.contextmanager
@@ -237,12 +237,12 @@ def redis_on_load_core() -> Iterator[tuple[str, Redis]]:
 
 
 def check_tools() -> None:
-    """Raises StageError when something is missing that pip does not install."""
+    """Raises RigError when something is missing that pip does not install."""
     if not sys.platform.startswith("linux") or (os.cpu_count() or 1) < 2:
-        raise StageError("the benchmark gives the server a core of its own: it needs Linux and two cores")
+        raise RigError("the benchmark gives the server a core of its own: it needs Linux and two cores")
     for tool, package in (("wrk", "wrk"), ("taskset", "util-linux")):
         if shutil.which(tool) is None:
-            raise StageError(f"{tool} is missing. On Debian and Ubuntu: sudo apt-get install {package}")
+            raise RigError(f"{tool} is missing. On Debian and Ubuntu: sudo apt-get install {package}")
 
 
 def pinned(core: int, command: Sequence[str]) -> list[str]:

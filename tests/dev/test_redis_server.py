@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from shared.dev.redis_server import LOCALHOST, RedisServer, RedisServerError, find_redis_server
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PRELUDE = """
 import os, signal, socket, sys, time
 def redis(*words):

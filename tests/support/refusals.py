@@ -1,0 +1,25 @@
+"""What an answer that refuses has to hold."""
+
+from typing import Any
+
+import httpx
+
+
+def refused(answer: httpx.Response, status_code: int, code: str) -> dict[str, Any]:
+    """The error inside the envelope, after a look at the envelope itself."""
+    assert answer.status_code == status_code, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert list(answer.json()) == ["error"]
+    error: dict[str, Any] = answer.json()["error"]
+    assert error["code"] == code
+    assert len(error["message"]) > 5
+    assert error["trace_id"]
+    assert not any(word in answer.text for word in ("Traceback", 'File \\"', ".py"))
+    return error
+
+
+def retry_after(answer: httpx.Response) -> int:
+    """The Retry-After header, which has to be there, in seconds."""
+    seconds = int(answer.headers["retry-after"])
+    assert seconds >= 1
+    return seconds

@@ -1,0 +1,16 @@
+"""Waiting for what comes true sooner or later."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+
+async def eventually(happened: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
+    """What `happened` returns once that is true; fails the test if it never is."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := await happened():
+            return found
+        assert time.monotonic() < deadline, f"{happened} did not come true within {seconds} s"
+        await asyncio.sleep(0.05)
