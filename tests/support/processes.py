@@ -131,7 +131,7 @@ class Process:
         raise NotImplementedError
 
 
-DEFAULT_SERVER = os.environ.get("DAEGI_TEST_SERVER", "granian")
+DEFAULT_SERVER = os.environ.get("API_TEST_SERVER", "granian")
 """What serves the api: `granian` (RSGI), `granian-asgi` or `uvicorn`. `make test` runs tests/api on the first two."""
 
 
