@@ -2,6 +2,7 @@
 
 import pytest
 
+from shared.line.replies import EnterCode, RedeemCode
 from shared.settings import Settings
 from tests.line.conftest import GAP_MS, LIFE, MakeRoom, Room
 from workers.jobs.expiry import longest_gap
@@ -111,6 +112,105 @@ async def test_calls_do_not_depart_during_grace(make_room: MakeRoom) -> None:
     await room.reap(room.now)
     assert await room.sweep(LIFE - 30, *tickets) == 0
     assert await room.admit(*tickets) == tickets
+
+
+@pytest.fixture
+async def let_in(room: Room) -> tuple[Room, int]:
+    """Somebody with a reservation that they have not redeemed, and is about to lapse."""
+    (ticket,) = await room.join()
+    await room.enter(ticket)
+    await room.sweep(20)
+    return room, ticket
+
+
+async def redeem(room: Room, ticket: int) -> None:
+    """Asks for their reservation again, and redeems it once."""
+    (entered,) = await room.enter(ticket)
+    assert (entered.code, entered.ttl) == (EnterCode.GRANTED, 30_000)
+    for code in (RedeemCode.REDEEMED, RedeemCode.ALREADY_REDEEMED):
+        assert (await room.line.redeem(room.event, ticket, entered.issued)).code == code
+    assert (await room.enter(ticket))[0].code == EnterCode.ALREADY_REDEEMED
+    assert (await room.totals())["admitted"] == (await room.totals())["redeemed"] == 1
+
+
+@pytest.mark.parametrize("first", ["an enter", "a sweep"])
+async def test_those_who_were_let_in_may_come_in_after_an_outage_of_any_length(
+    let_in: tuple[Room, int], first: str
+) -> None:
+    room, ticket = let_in
+    issued = room.now - 20_000
+    room.clock.advance(3 * LIFE)
+    assert (await room.line.redeem(room.event, ticket, issued)).code == RedeemCode.EXPIRED
+    if first == "a sweep":
+        await room.reap()
+    await redeem(room, ticket)
+
+
+@pytest.mark.parametrize(("late", "code"), [(-0.001, EnterCode.GRANTED), (0, EnterCode.GONE)])
+async def test_after_an_outage_their_right_lasts_as_long_again(
+    let_in: tuple[Room, int], late: float, code: EnterCode
+) -> None:
+    room, ticket = let_in
+    room.clock.advance(3 * LIFE)
+    await room.reap()
+    await room.sweep(LIFE - 5)
+    room.clock.advance(5 + late)
+    assert (await room.enter(ticket))[0].code == code
+
+
+async def test_it_lasts_while_the_whole_ingress_is_gone_and_sweeps_go_on(let_in: tuple[Room, int]) -> None:
+    room, ticket = let_in
+    for _ in range(3):
+        for _ in range(round(LIFE / 25)):
+            room.clock.advance(25)
+            await room.reap(room.now)
+    await room.sweep(LIFE - 5)
+    await redeem(room, ticket)
+
+
+async def test_it_lasts_while_there_is_no_sweep(let_in: tuple[Room, int]) -> None:
+    room, ticket = let_in
+    for _ in range(10):
+        room.clock.advance(LIFE / 3 + 0.001)
+        assert (await room.enter(ticket))[0].code == EnterCode.GRANTED
+    assert (await room.totals())["admitted"] == 1
+
+
+@pytest.mark.parametrize(("grace", "code"), [(True, EnterCode.GRANTED), (False, EnterCode.GONE)])
+async def test_an_ingress_that_was_cut_off_from_redis_lets_them_in_again(
+    let_in: tuple[Room, int], grace: bool, code: EnterCode
+) -> None:
+    room, ticket = let_in
+    await room.sweep(LIFE)
+    ((entered),) = (await room.line.enter(room.event, [ticket], grace=grace))[1]
+    assert entered.code == code
+    if grace:
+        # What it was given late lasts as long as was said.
+        await room.sweep(25)
+        assert (await room.line.redeem(room.event, ticket, entered.issued)).code == RedeemCode.REDEEMED
+    await room.sweep(10)
+    assert not await room.redis.exists(room.keys.admitted, room.keys.passes)
+
+
+async def test_what_nobody_redeemed_is_pruned_once_grace_and_the_last_reservation_are_over(
+    let_in: tuple[Room, int],
+) -> None:
+    room, ticket = let_in
+    room.clock.advance(3 * LIFE)
+    await room.reap()
+    await room.sweep(LIFE - 5)
+    (entered,) = await room.enter(ticket)
+    await room.sweep(30)
+    assert await room.enter(ticket) == [(EnterCode.GONE, 0, 0, 0)]
+    assert entered.code == EnterCode.GRANTED
+    assert not await room.redis.exists(room.keys.admitted, room.keys.passes)
+
+
+async def test_the_loss_of_state_costs_nobody_their_right_to_come_in(let_in: tuple[Room, int]) -> None:
+    room, ticket = let_in
+    await room.sweep(LIFE)
+    await room.redis.delete(room.keys.state)
+    assert (await room.enter(ticket))[0].code == EnterCode.GRANTED
 
 
 async def test_one_person_who_polls_once_a_minute_does_not_stop_the_expiry_of_the_others(closed: Room) -> None:

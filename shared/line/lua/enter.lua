@@ -21,7 +21,16 @@ local function answer(code, a, b)
   results[#results + 1] = b
 end
 
--- A reservation already given: the same one again until it lapses, a new one for a lost reply after that.
+-- Whether the system itself may have kept people from coming: this ingress knows of a gap, a sweep has found one, or
+-- the next one will. A third of a heartbeat TTL without a sweep is a gap however many events there are (expiry.py).
+local function is_in_grace()
+  read_state(event, 'swept', 'grace')
+  local swept, grace_until = event.state.swept, event.state.grace or 0
+  return grace or grace_until > now or not swept or now - swept > event.heartbeat_ttl / 3
+end
+
+-- A reservation already given: the same one again until it lapses. After that a new one, for a reply or a redeem that
+-- was lost: until a heartbeat TTL after the first grant, and in grace.
 local function grant_again(ticket)
   local first = tonumber(call('ZSCORE', ADMITTED, ticket))
   local issued, redeemed, _, who = read_reservation(ticket)
@@ -29,7 +38,7 @@ local function grant_again(ticket)
   if not issued then return answer(ENTER_GONE, 0, 0) end
   local left = pass_ttl - max(0, now - issued)
   if left <= 0 then
-    if now - first > event.heartbeat_ttl then return answer(ENTER_GONE, 0, 0) end
+    if now - first > event.heartbeat_ttl and not is_in_grace() then return answer(ENTER_GONE, 0, 0) end
     issued, left = now, pass_ttl
     issue_reservation(ticket, issued, who)
   end

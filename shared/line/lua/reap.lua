@@ -1,6 +1,6 @@
 -- The sweep's visit to an event: grace after an interruption, the door, expiry of the silent and of calls nobody
 -- took up, and the end of what nobody needs any more. Bounded: call again while it says there is more.
--- include: basics, depart, door, event, keys, speed, state
+-- include: basics, depart, door, event, keys, reservation, speed, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP time of the fleet's last interruption in ms (0 for none), gap in ms from which
 --          missing sweeps are an interruption, and the most people to expire
@@ -68,11 +68,18 @@ if not event.damaged and not in_grace then
   if long_open and event.tokens >= 1 and expired < limit then expire(CALLED, now - heartbeat_ttl) end
 end
 
-local done = call('ZRANGEBYSCORE', ADMITTED, '-inf', int(now - heartbeat_ttl - event.pass_ttl), 'LIMIT', 0, limit)
-if #done > 0 then
-  call('ZREM', ADMITTED, unpack(done))
-  call('HDEL', PASSES, unpack(done))
-  more = more or #done == limit
+-- In grace whoever was let in may still ask for their reservation (enter.lua), and what was issued late lasts its time.
+if not in_grace then
+  local oldest, done = now - heartbeat_ttl - event.pass_ttl, {}
+  for _, ticket in ipairs(call('ZRANGEBYSCORE', ADMITTED, '-inf', int(oldest), 'LIMIT', 0, limit)) do
+    local issued, redeemed = read_reservation(ticket)
+    if redeemed or not issued or now - issued >= event.pass_ttl then done[#done + 1] = ticket end
+  end
+  if #done > 0 then
+    call('ZREM', ADMITTED, unpack(done))
+    call('HDEL', PASSES, unpack(done))
+    more = more or #done == limit
+  end
 end
 save_state(event)
 add_to_total('expired', expired)

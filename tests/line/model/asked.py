@@ -91,11 +91,11 @@ class Asked(Event):
         self.begin()
         self.touch_and_locate(tickets)
         self.open_door(grace=grace)
-        return [self._enter(ticket) for ticket in tickets]
+        return [self._enter(ticket, grace=grace) for ticket in tickets]
 
-    def _enter(self, ticket: int) -> tuple[int, int, int, int]:
+    def _enter(self, ticket: int, *, grace: bool) -> tuple[int, int, int, int]:
         if ticket in self.admitted:
-            return self._enter_again(ticket)
+            return self._enter_again(ticket, grace=grace or self._interrupted)
         if ticket not in self.line and ticket not in self.called:
             return EnterCode.GONE, 0, 0, 0
         if self.paused:
@@ -115,14 +115,19 @@ class Asked(Event):
         self.state.totals["admitted"] += 1
         return EnterCode.GRANTED, 0, self.now, self.pass_ttl
 
-    def _enter_again(self, ticket: int) -> tuple[int, int, int, int]:
+    @property
+    def _interrupted(self) -> bool:
+        """As a sweep has found, or is going to."""
+        return self.state.grace > self.now or self.now - self.state.swept > LIFE / 3
+
+    def _enter_again(self, ticket: int, *, grace: bool) -> tuple[int, int, int, int]:
         held = self.passes.get(ticket)
         if held is None:
             return EnterCode.GONE, 0, 0, 0
         if held.redeemed:
             return EnterCode.ALREADY_REDEEMED, 0, 0, 0
         if max(0, self.now - held.issued) >= self.pass_ttl:
-            if self.now - self.admitted[ticket] > LIFE:
+            if self.now - self.admitted[ticket] > LIFE and not grace:
                 return EnterCode.GONE, 0, 0, 0
             held.issued = self.now
         return EnterCode.GRANTED, 0, held.issued, self.pass_ttl - max(0, self.now - held.issued)

@@ -56,9 +56,11 @@ class Whole(Memory):
         seen = self.witness.seen
         assert (seen.log, seen.members, seen.heard) == ({}, [], {})
         # The clock may have jumped back.
-        latest = max(self.model.now, (self.model.state.last or 0) // 1000, *self.model.admitted.values())
+        issued = [held.issued for held in self.model.passes.values()]
+        latest = max(self.model.now, (self.model.state.last or 0) // 1000, *self.model.admitted.values(), *issued)
         self.move(latest - self.model.now + LIFE + PASS)
-        self.sweep()
+        # The first of these finds a gap, and grace lasts a life.
+        self.sweeps(LIFE // SWEEP + 2, SWEEP, [])
         assert not self.model.admitted or not declared
         self.move(LINE_TTL)
         if self.sweep() or declared:

@@ -5,7 +5,7 @@ from hypothesis.stateful import rule
 
 from shared.line.line import Join
 from shared.line.replies import JoinCode
-from tests.line.model.event import DEDUPE, FRESH, LIFE, READY
+from tests.line.model.event import DEDUPE, FRESH, GAP, LIFE, READY
 from tests.line.model.machine import Machine
 
 KEY = 16
@@ -159,6 +159,31 @@ class People(Machine):
             now_held = self.model.passes.get(ticket)
             for again in (key, "c3"):
                 self.step("redeem", ticket, now_held.issued if now_held else issued, again)
+
+    @rule(
+        shut=st.sampled_from([0, 250_000, LIFE, 3 * LIFE]),
+        swept=st.sampled_from([None, "before", "all the while"]),
+        again=st.sampled_from([0, 250_000, LIFE - 1, LIFE]),
+        grace=st.booleans(),
+        redeem=st.booleans(),
+    )
+    def nobody_can_come_for_a_while(self, shut: int, swept: str | None, again: int, grace: bool, redeem: bool) -> None:
+        tickets = self.called()
+        self.step("enter", tickets)
+        self.move(shut % GAP)
+        for _ in range(shut // GAP):
+            self.move(GAP)
+            if swept == "all the while":
+                self.step("reap", interrupted=self.model.now, longest_gap=GAP)
+        if swept:
+            self.step("reap", interrupted=self.model.now, longest_gap=GAP)
+        for _ in range(again // GAP):
+            self.move(GAP)
+            self.step("reap", interrupted=0, longest_gap=GAP)
+        self.move(again % GAP)
+        self.step("enter", tickets, grace=grace)
+        for ticket, held in sorted(self.model.passes.items()) if redeem else []:
+            self.step("redeem", ticket, held.issued)
 
 
 def _digest(key: int | None) -> bytes:

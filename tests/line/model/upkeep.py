@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tests.line.model.asked import Asked
-from tests.line.model.event import CHUNK, LIFE, LINE_TTL, READY, State
+from tests.line.model.event import CHUNK, LIFE, LINE_TTL, READY, Pass, State
 
 INDEX_FRESH, WALKING, WALKED = 1_000, 10_000, 60_000
 
@@ -94,11 +94,19 @@ class Model(Asked):
         for times in (self.heard, self.called):
             times.update(dict.fromkeys(_first(limit, times, at_least=now + 1001), now))
         expired, more = self._expire(limit) if state.grace <= now else (0, False)
-        done = _first(limit, self.admitted, at_most=now - LIFE - self.pass_ttl)
+        done = self._forget_admitted(limit) if state.grace <= now else 0
+        return more or done == limit, expired, False
+
+    def _forget_admitted(self, limit: int) -> int:
+        old = _first(limit, self.admitted, at_most=self.now - LIFE - self.pass_ttl)
+        done = [ticket for ticket in old if not self._is_alive(self.passes.get(ticket))]
         for ticket in done:
             del self.admitted[ticket]
             self.passes.pop(ticket, None)
-        return more or len(done) == limit, expired, False
+        return len(done)
+
+    def _is_alive(self, held: Pass | None) -> bool:
+        return held is not None and not held.redeemed and self.now - held.issued < self.pass_ttl
 
     def _expire(self, limit: int) -> tuple[int, bool]:
         long_open = self.now - self.state.shut >= READY

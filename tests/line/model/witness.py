@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.line.replies import EnterCode, JoinCode, PollCode, RedeemCode
-from tests.line.model.event import FRESH, LIFE
+from tests.line.model.event import FRESH, GAP, LIFE
 from tests.line.model.seen import NOBODY, Seen
 from tests.line.model.twin import Deed
 
@@ -29,6 +29,9 @@ class Witness:
         self._redeemed: dict[int, str] = {}
         """And the Idempotency-Key with which they were."""
         self._cancelled: set[int] = set()
+        self._let_in: dict[int, int] = {}
+        """When they were, in ms: those who have not redeemed and may ask for their reservation again."""
+        self._interruptions = Interruptions()
         self._bucket = Bucket(rate, burst)
 
     def time_moves(self, milliseconds: int) -> None:
@@ -45,6 +48,9 @@ class Witness:
         self._log_was_lost |= self.log_hurt
         self.hurt = True
         self.promised &= self._held(now)
+        self._let_in = {t: when for t, when in self._let_in.items() if t in now.passes and t in now.admitted}
+        if not now.state["swept"]:
+            self._interruptions = Interruptions()
         self.seen = now
 
     def all_numbers_are_lost(self) -> None:
@@ -66,8 +72,10 @@ class Witness:
         before, self.seen = self.seen, now
         issued = set(self._issued)
         for deed in deeds:
-            getattr(self, f"_{deed.call.name}", _nothing)(deed.told, *deed.call.args, at=at, pass_ttl=pass_ttl)
+            told = getattr(self, f"_{deed.call.name}", _nothing)
+            told(deed.told, *deed.call.args, at=at, pass_ttl=pass_ttl, **deed.call.options)
         self._nobody_vanishes(before, now, deeds, at)
+        self._reservations_last(now, at, pass_ttl)
         self._nobody_comes_back(now)
         if len(deeds) == 1:
             self._calls_go_in_order(before, now, deeds[0])
@@ -89,24 +97,28 @@ class Witness:
 
     # What people were told
 
-    def _enqueue(self, told: Any, _: Any, **__: Any) -> None:
+    def _enqueue(self, told: Any, _: Any, *, at: int, **__: Any) -> None:
         for code, ticket, _position in told if isinstance(told, list) else []:
             if code == JoinCode.NEW:
+                if not self._newest:
+                    self._interruptions = Interruptions(at)
                 assert ticket not in self._gone | self.promised
                 assert ticket > self._newest, "tickets rise"
                 self._newest = ticket
             if code in {JoinCode.NEW, JoinCode.IN_LINE}:
                 self.promised.add(ticket)
 
-    def _enter(self, told: Any, tickets: list[int], *, at: int, pass_ttl: int) -> None:
+    def _enter(self, told: Any, tickets: list[int], *, at: int, pass_ttl: int, grace: bool = False) -> None:
         for ticket, (code, _, issued, ttl) in zip(tickets, told, strict=True):
             if code != EnterCode.GRANTED:
+                assert ticket not in self._let_in or (self._has_ended(ticket, at) and not grace)
                 continue
             assert ticket not in self._redeemed.keys() | self._cancelled
             assert 0 < ttl <= pass_ttl
             known = self._issued.get(ticket)
             if known is None:
                 self._bucket.admit()
+                self._let_in[ticket] = at
             else:
                 assert issued == known or (issued == at and at - known >= pass_ttl), "one reservation a ticket"
             self._issued[ticket] = issued
@@ -120,6 +132,7 @@ class Witness:
             assert ticket not in self._cancelled
             assert self._issued[ticket] == issued > at - pass_ttl
             self._redeemed[ticket] = key
+            self._let_in.pop(ticket, None)
         assert (code == RedeemCode.ALREADY_REDEEMED) <= (ticket in self._redeemed)
 
     def _leave(self, told: int, tickets: list[int], **_: Any) -> None:
@@ -127,9 +140,11 @@ class Witness:
         assert told <= len(set(tickets))
         self._cancelled |= left & self._issued.keys()
         for ticket in set(tickets):
+            self._let_in.pop(ticket, None)
             self._departs(ticket)
 
-    def _reap(self, told: tuple[bool, int, bool], **_: Any) -> None:
+    def _reap(self, told: tuple[bool, int, bool], *, at: int, interrupted: int, **_: Any) -> None:
+        self._interruptions.sweep(at, interrupted)
         if told[2]:
             # Its next life has tickets of its own.
             assert not self.promised
@@ -140,7 +155,17 @@ class Witness:
         self.promised.discard(ticket)
         self._gone.add(ticket)
 
+    def _has_ended(self, ticket: int, at: int) -> bool:
+        """The right to ask for a reservation again."""
+        return at - self._let_in[ticket] > LIFE and not self._interruptions.are_felt(at)
+
     # What Redis holds
+
+    def _reservations_last(self, now: Seen, at: int, pass_ttl: int) -> None:
+        for ticket in self._let_in.keys() - (now.passes.keys() & now.admitted.keys()):
+            assert self._has_ended(ticket, at), f"{ticket} could not come in again"
+            assert at - self._issued[ticket] >= pass_ttl, f"{ticket} held a reservation"
+            del self._let_in[ticket]
 
     def _nobody_vanishes(self, before: Seen, now: Seen, deeds: Sequence[Deed], at: int) -> None:
         if any(deed.call.name == "relog" and deed.told == WHOLE_AGAIN for deed in deeds):
@@ -175,6 +200,24 @@ class Witness:
         called = [told[t][1] for t, when in sorted(now.called.items(), key=_when) if _is_fresh(when, at) and t in told]
         assert called == sorted(set(called))
         assert all(1 <= place <= fresh for place in called)
+
+
+class Interruptions:
+    """Of the sweeps, and those that sweeps are told of: for a life after one, silence costs nobody anything."""
+
+    def __init__(self, swept: int | None = None) -> None:
+        self._swept = swept
+        self._until = 0
+
+    def sweep(self, at: int, interrupted: int) -> None:
+        """One at a time in ms, that was told of an interruption."""
+        gap = self._swept is None or at - self._swept > GAP
+        self._until = at + LIFE if gap else max(min(self._until, at + LIFE), min(interrupted, at) + LIFE)
+        self._swept = at
+
+    def are_felt(self, at: int) -> bool:
+        """Still, or as the next sweep will find, however seldom sweeps are."""
+        return self._swept is None or at < self._until or at - self._swept > LIFE / 3
 
 
 class Bucket:
