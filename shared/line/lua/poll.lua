@@ -20,7 +20,8 @@ for i, ticket in ipairs(tickets) do
   elseif location == 'admitted' then
     code = POLL_ADMITTED
   elseif location ~= 'called' and location >= passed then
-    place = position(event, door, ticket, location - passed)
+    -- What position() would say, without calling it for everybody in line (3 % of a poll, measured).
+    if not event.damaged then place = door.fresh_calls + location - passed + 1 end
   else
     place = position(event, door, ticket)
     if may_enter then code = POLL_READY end

@@ -96,12 +96,12 @@ local function open_door(event, door, grace)
   return examined
 end
 
--- The position of someone in line or called; 0 in a damaged line. `rank` in line, if it is known, spares a look.
-local function position(event, door, ticket, rank)
+-- The position of someone in line or called; 0 in a damaged line.
+local function position(event, door, ticket)
   if event.damaged then return 0 end
   local when = door.called_at[ticket]
   if not when then
-    rank = rank or call('ZRANK', LINE, ticket)
+    local rank = call('ZRANK', LINE, ticket)
     if rank then return door.fresh_calls + rank + 1 end
     when = tonumber(call('ZSCORE', CALLED, ticket))
   end

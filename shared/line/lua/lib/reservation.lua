@@ -8,7 +8,9 @@
 
 -- When last issued in ms (nil if there is none), whether redeemed and by which key ('' without one), and who holds it.
 local function read_reservation(ticket)
-  local issued, redeemed, key, who = string.match(call('HGET', PASSES, ticket) or '', '^(%d+) (%d)(%x*) (.*)$')
+  local reservation = call('HGET', PASSES, ticket)
+  if not reservation then return nil, false end
+  local issued, redeemed, key, who = string.match(reservation, '^(%d+) (%d)(%x*) (.*)$')
   return tonumber(issued), redeemed == '1', key, who
 end
 
