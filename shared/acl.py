@@ -27,7 +27,7 @@ CLUSTER = ("cluster|slots",)
 JOBS = (
     *("select", "watch", "unwatch", "multi", "exec", "ping", "info", "dbsize"),
     *("get", "exists", "del", "incrby", "expire", "pexpire", "psetex"),
-    *("zadd", "zcard", "zrangebyscore", "zrem", "zscore"),
+    *("zadd", "zcard", "zcount", "zrangebyscore", "zrem", "zremrangebyscore", "zscore"),
 )
 """Of the Redis with the job queue, which arq asks for."""
 

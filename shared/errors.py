@@ -42,6 +42,10 @@ class LogLostError(DaegiError):
     """The event's log is being written back; try again soon."""
 
 
+class PlaceUnknownError(DaegiError):
+    """The places of verified users are being written back; try again soon."""
+
+
 class KeyReusedError(DaegiError):
     """This Idempotency-Key was used by somebody else."""
 

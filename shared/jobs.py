@@ -1,14 +1,16 @@
 """The job queue as the rest sees it; with workers/main.py the only place that knows arq."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from arq.connections import ArqRedis
+from arq.utils import timestamp_ms
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from shared.errors import UnavailableError, UnknownVersionError
 from shared.settings import Settings
@@ -19,6 +21,10 @@ VERSION = 1
 EXPIRES_MS = 120_000
 """A job that no worker has begun by then is dropped: the sweep will have asked anew for what still matters. A job
 whose worker died is given to another after 70 s (workers/main.py), so it has to last longer than that."""
+
+_FORGOTTEN_MS, _FORGET_EVERY_MS = 600_000, 60_000
+"""Arq keeps the ids of dropped jobs until a worker comes by. They are removed at this age and at most this often: late
+enough that a process whose clock runs ahead removes no job that waits."""
 
 _TIMEOUT = 1.0
 
@@ -92,6 +98,7 @@ class Jobs:
     def __init__(self, settings: Settings) -> None:
         self._name = queue_name(settings)
         self._queue = open_queue(settings, timeout=_TIMEOUT, max_connections=2)
+        self._forgot_at = 0
 
     async def compute_positions(self, event_ids: Sequence[str]) -> None:
         """Publish the position index of these events."""
@@ -115,7 +122,7 @@ class Jobs:
     async def waiting(self) -> int:
         """How many jobs wait, or are being worked on."""
         try:
-            return int(await self._queue.zcard(self._name))
+            return await self._count()
         except QUEUE_ERRORS as error:
             raise UnavailableError(f"the job queue is away: {type(error).__name__}") from error
 
@@ -126,5 +133,22 @@ class Jobs:
     async def _ask(self, function: str, work: Work) -> None:
         try:
             await self._queue.enqueue_job(function, msgspec.to_builtins(work) | {"v": VERSION})
+            await self._forget_dropped_jobs()
         except QUEUE_ERRORS as error:
             raise UnavailableError(f"the job queue is away: {type(error).__name__}") from error
+
+    async def _count(self) -> int:
+        try:
+            return int(await self._queue.zcount(self._name, timestamp_ms() - EXPIRES_MS, "+inf"))
+        except NoPermissionError:
+            # The ACL of an earlier version does not allow this: dropped jobs are counted as well.
+            return int(await self._queue.zcard(self._name))
+
+    async def _forget_dropped_jobs(self) -> None:
+        now = timestamp_ms()
+        if 0 <= now - self._forgot_at < _FORGET_EVERY_MS:
+            return
+        self._forgot_at = now
+        # As above: the queue grows while no worker runs, as it did in that version.
+        with suppress(NoPermissionError):
+            await self._queue.zremrangebyscore(self._name, "-inf", now - _FORGOTTEN_MS)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from api.contract.schemas import MAX_ETA, JoinResponse, StatusResponse
 from api.http.response import Response, json_response, retry_after
+from shared.errors import DaegiError, KeyReusedError, PlaceUnknownError
 from shared.line.replies import JoinCode, Joined, PollCode, Polled, Standing
 from shared.settings import Settings
 from shared.tokens.signer import Signer
@@ -26,6 +27,12 @@ _STATUS: dict[int, tuple[Status, bool]] = {
 }
 """What a code is called, and whether the person may enter."""
 
+_REFUSED: dict[int, type[DaegiError]] = {
+    JoinCode.KEY_REUSED: KeyReusedError,
+    JoinCode.PLACE_UNKNOWN: PlaceUnknownError,
+}
+"""Joins that are answered with an error."""
+
 
 class Answers:
     """Answers to joins and polls."""
@@ -34,13 +41,15 @@ class Answers:
         self._signer = signer
         self._longest_poll = settings.heartbeat_ttl / 8
 
-    def to_joins(self, event_id: str, joined: Sequence[Joined], standing: Standing) -> list[Response | None]:
-        """For each the answer, None if its key is somebody else's."""
-        reused, admitted, sign = JoinCode.KEY_REUSED, JoinCode.ADMITTED, self._signer.waiting
-        answers: list[Response | None] = []
+    def to_joins(
+        self, event_id: str, joined: Sequence[Joined], standing: Standing
+    ) -> list[Response | type[DaegiError]]:
+        """For each the answer, or the error to raise."""
+        admitted, sign = JoinCode.ADMITTED, self._signer.waiting
+        answers: list[Response | type[DaegiError]] = []
         for code, ticket, position in joined:
-            if code == reused:
-                answers.append(None)
+            if code in _REFUSED:
+                answers.append(_REFUSED[code])
                 continue
             status: Literal["admitted", "waiting"] = "admitted" if code == admitted else "waiting"
             after = self.poll_after_ms(eta(position, standing))

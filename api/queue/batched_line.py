@@ -23,7 +23,7 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.line.line import Join, Line
-from shared.line.replies import EnterCode, Entered, JoinCode, PollCode, Redeemed, Standing
+from shared.line.replies import EnterCode, Entered, JoinCode, Joined, PollCode, Redeemed, Standing
 from shared.settings import Settings
 from shared.telemetry.metrics import Family, Metrics
 
@@ -92,7 +92,9 @@ class BatchedLine:
         size = min(self._max_batch, most)
         return Batcher(flush, self._pending, sizes.labelled(operation), max_batch=size)
 
-    async def _flush_joins(self, event_id: str, joins: list[Join], deliver: "Deliver[Response | None]") -> None:
+    async def _flush_joins(
+        self, event_id: str, joins: list[Join], deliver: "Deliver[Response | type[DaegiError]]"
+    ) -> None:
         full = self._outbox.known_events + self._opening >= self._max_events
         with self._translated(event_id), self._may_open():
             try:
@@ -112,9 +114,10 @@ class BatchedLine:
         deliver(self._answers.to_joins(event_id, batch.joined, standing))
         self._positions.observe(event_id, standing)
         self._outbox.mark_changed(event_id)
-        if standing.damaged:
+        present = [joined.ticket for joined in batch.joined if joined.code in _PRESENT]
+        if standing.damaged or (len(present) < len(batch.joined) and _needs_places(batch.joined)):
             self._outbox.request_repair(event_id)
-        await self._confirm(event_id, [joined.ticket for joined in batch.joined if joined.code in _PRESENT], standing)
+        await self._confirm(event_id, present, standing)
 
     async def _confirm(self, event_id: str, tickets: list[int], standing: Standing) -> None:
         """Round trip 2 of a batch of joins. The callers have their answer: what fails here is left to repair."""
@@ -187,3 +190,7 @@ class BatchedLine:
             yield
         finally:
             self._opening -= 1
+
+
+def _needs_places(joined: list[Joined]) -> bool:
+    return any(one.code == JoinCode.PLACE_UNKNOWN for one in joined)

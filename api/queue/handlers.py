@@ -21,7 +21,7 @@ from api.queue.identity import Identity, idempotency_key, waiting_token
 from api.queue.join_limit import JoinLimit
 from api.serving.position_cache import PositionCache
 from api.serving.worker_outbox import WorkerOutbox
-from shared.errors import InvalidTokenError, KeyReusedError, OverloadedError
+from shared.errors import InvalidTokenError, OverloadedError
 from shared.event_id import EVENT_ID
 from shared.line.line import Join
 from shared.line.replies import EnterCode, RedeemCode
@@ -64,8 +64,8 @@ class Queue:
         if key:
             key += blake2b(who, digest_size=8).digest()
         answer = await self._line.join(event_id, Join(key, who))
-        if answer is None:
-            raise KeyReusedError
+        if isinstance(answer, type):
+            raise answer
         return answer
 
     async def status(self, request: Request) -> Response:

@@ -32,8 +32,8 @@ class _Cached:
     waiting: int
     index: Index | None = None
     exact_zone: float = 0.0
-    fetch_at: int = 0
-    """When to ask for the index again, in ms; if that is far ahead, the clock has jumped back."""
+    fetched_at: int = 0
+    """When the index was last asked for, in ms; if that is ahead, the clock has jumped back."""
 
 
 def interpolate(index: Index, ticket: int) -> int:
@@ -116,7 +116,7 @@ class PositionCache:
             now - cached.index.standing.now
             for cached in self._events.values()
             # Of a short line, and of one that nobody asks about, an old one is as good.
-            if cached.index and cached.waiting > EXACT_ZONE and now - cached.fetch_at < FRESH_MS
+            if cached.index and cached.waiting > EXACT_ZONE and now - cached.fetched_at < FRESH_MS
         ]
         return max([0, *ages]) / 1000
 
@@ -127,10 +127,12 @@ class PositionCache:
         await asyncio.gather(*self._fetches, return_exceptions=True)
 
     def _refetch(self, event_id: str, cached: _Cached, now: int) -> None:
-        if cached.fetch_at - _REFETCH_SMALL_MS <= now < cached.fetch_at or self._line.is_away(event_id):
+        # A short line needs its index only to bridge an outage; but it needs one.
+        seldom = cached.index is not None and cached.waiting <= EXACT_ZONE
+        pause = _REFETCH_SMALL_MS if seldom else _REFETCH_MS
+        if 0 <= now - cached.fetched_at < pause or self._line.is_away(event_id):
             return
-        # A short line needs its index only to bridge an outage.
-        cached.fetch_at = now + (_REFETCH_MS if cached.waiting > EXACT_ZONE else _REFETCH_SMALL_MS)
+        cached.fetched_at = now
         task = asyncio.create_task(self._fetch(event_id, cached))
         self._fetches.add(task)
         task.add_done_callback(self._fetches.discard)

@@ -25,12 +25,13 @@ class EnqueueCode(IntEnum):
 
 
 class JoinCode(IntEnum):
-    """What became of a join."""
+    """What became of a join; PLACE_UNKNOWN: whether this verified user has a place is known once repair is done."""
 
     KEY_REUSED = 0
     NEW = 1
     IN_LINE = 2
     ADMITTED = 3
+    PLACE_UNKNOWN = 4
 
 
 class PollCode(IntEnum):

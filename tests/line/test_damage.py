@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from shared.line.line import Join
-from shared.line.replies import EnterCode, PollCode
+from shared.line.replies import EnterCode, JoinCode, PollCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 from workers.jobs.repair import repair_event
 
@@ -181,15 +181,72 @@ async def test_the_users_of_a_lost_places_key_find_their_tickets_again(mixed: Mi
     assert again.ticket == mixed.line[-2]
 
 
-async def test_a_user_who_joined_anew_while_places_were_lost_gets_no_third_ticket(closed: Room) -> None:
-    (first,) = await closed.enqueue(Join(b"", b"vann"))
+@pytest.mark.parametrize("lost", [("places",), ("state", "places"), ("state",)], ids="+".join)
+async def test_a_user_who_rejoins_while_places_are_lost_gets_no_second_ticket(
+    closed: Room, lost: tuple[str, ...]
+) -> None:
+    key = bytes([1] * 16) + b"somebody"
+    ann, bob = await closed.enqueue(Join(b"", b"vann"), Join(key, b"vbob"))
+    await closed.redis.delete(*(getattr(closed.keys, name) for name in lost))
+    # Who they are has not been looked up yet; whoever has a key, or is nobody in particular, need not wait for that.
+    joins = [Join(b"", b"vann"), Join(b"", b"vnew"), Join(key, b"vbob"), Join(b"", b"u"), Join(b"", b"vann")]
+    first, second, third, fourth, fifth = await closed.enqueue(*joins)
+    if "places" in lost:
+        assert first == fifth == (JoinCode.PLACE_UNKNOWN, 0, 0)
+    else:
+        assert first == fifth == (JoinCode.IN_LINE, ann.ticket, 1)
+    assert second == (JoinCode.PLACE_UNKNOWN, 0, 0)
+    assert (third.code, third.ticket) == (JoinCode.IN_LINE, bob.ticket)
+    assert (fourth.code, fourth.position) == (JoinCode.NEW, 3)
+    await closed.repair()
+    first, second, *_ = await closed.enqueue(*joins[:2])
+    assert (first.code, first.ticket) == (JoinCode.IN_LINE, ann.ticket)
+    assert (second.code, second.position) == (JoinCode.NEW, 4)
+    assert await closed.waiting() == [ann.ticket, bob.ticket, fourth.ticket, second.ticket]
+
+
+async def test_places_are_not_written_back_piece_by_piece_as_far_as_joins_can_tell(closed: Room) -> None:
+    (early, late) = await closed.enqueue(Join(b"", b"vann"), Join(b"", b"vbob"))
     await closed.redis.delete(closed.keys.places)
-    (second,) = await closed.enqueue(Join(b"", b"vann"))
-    for _ in range(2):
-        await closed.repair()
-        (again,) = await closed.enqueue(Join(b"", b"vann"))
-        assert again.ticket in {first.ticket, second.ticket}
-    assert await closed.waiting() == [first.ticket, second.ticket]
+    await closed.line.repair(closed.event, tickets=[late.ticket])
+    ann, bob, new = await closed.enqueue(Join(b"", b"vann"), Join(b"", b"vbob"), Join(b"", b"vnew"))
+    assert (ann.code, bob.ticket, new.code) == (JoinCode.PLACE_UNKNOWN, late.ticket, JoinCode.PLACE_UNKNOWN)
+    await closed.repair()
+    assert (await closed.enqueue(Join(b"", b"vann")))[0].ticket == early.ticket
+
+
+@pytest.mark.parametrize("lost", [("state",), ("state", "stream")], ids="+".join)
+async def test_in_an_empty_line_nobody_has_to_be_looked_up(closed: Room, lost: tuple[str, ...]) -> None:
+    (gone,) = await closed.enqueue(Join(b"", b"vann"))
+    await closed.leave(gone.ticket)
+    await closed.redis.execute_command("HSET", closed.keys.places, "old", gone.ticket)
+    await closed.redis.delete(*(getattr(closed.keys, name) for name in lost))
+    for who in (b"vbob", b"vcho", b"vold"):
+        assert [one.code for one in await closed.enqueue(Join(b"", who))] == [JoinCode.NEW]
+    assert (await closed.fields(closed.keys.places)).keys() == {"bob", "cho", "old"}
+    assert not (await closed.line.inspect(closed.event)).places_differ
+
+
+@pytest.mark.parametrize("how", ["user", "key"])
+@pytest.mark.parametrize("where", ["line", "called", "absent"])
+async def test_somebody_whose_log_entry_is_lost_rejoins_in_their_own_place(mixed: Mixed, how: str, where: str) -> None:
+    room = mixed.room
+    log = await room.logged()
+    ticket = next(ticket for ticket in getattr(mixed, where) if log[ticket][0] == "v")
+    join = Join(b"", log[ticket].encode())
+    if how == "key":
+        join = Join(bytes([1] * 16) + b"somebody", join.who)
+        await room.enqueue(join)
+        # It is the key alone that leads to them.
+        await room.redis.delete(room.keys.places)
+    if where == "absent":
+        await room.redis.zadd(room.keys.absent, {str(ticket): ticket})
+        await room.redis.zrem(room.keys.queue, ticket)
+    await room.redis.xdel(room.keys.stream, f"{ticket // 1000}-{ticket % 1000}")
+    assert await room.enqueue(join) == [(JoinCode.IN_LINE, ticket, 0)]
+    assert await room.line.request_log_rebuild(room.event)
+    await room.repair()
+    assert list(await room.logged()) == sorted(mixed.everyone)
 
 
 async def test_heartbeats_that_are_on_their_way_are_not_taken_for_lost(closed: Room) -> None:
@@ -218,15 +275,12 @@ async def test_state_that_is_lost_is_no_damage(mixed: Mixed) -> None:
     assert await room.positions(mixed.line[-1]) == [len(mixed.line)]
 
 
-@pytest.mark.parametrize("then", ["nobody comes", "somebody joins", "somebody leaves"])
+@pytest.mark.parametrize("then", ["nobody comes", "somebody leaves"])
 async def test_places_that_are_lost_together_with_state_are_written_back(mixed: Mixed, then: str) -> None:
     room = mixed.room
     places = await room.fields(room.keys.places)
     await room.redis.delete(room.keys.state, room.keys.places)
-    if then == "somebody joins":
-        (joined,) = await room.enqueue(Join(b"", b"vnew"))
-        places["new"] = str(joined.ticket)
-    elif then == "somebody leaves":
+    if then == "somebody leaves":
         await room.leave(int(places.popitem()[1]))
     await room.repair()
     assert await room.fields(room.keys.places) == places

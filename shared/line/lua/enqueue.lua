@@ -1,5 +1,5 @@
 -- Gives each of a batch of joins its place in the line: log and line are written here, together.
--- include: basics, codes, door, event, keys, log, state
+-- include: basics, codes, door, event, keys, log, members, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 if an undeclared event may be created, else 0; then two a join: its key (''
 --          without one, else 16 bytes of key digest and 8 of user digest) and who joins ('' for nobody, 'u' and
@@ -42,7 +42,12 @@ if event.is_new then
   set_state(event, 'tokens', event.tokens)
   set_state(event, 'refilled', event.now)
   set_state(event, 'swept', event.now)
+end
+if event.logged == 0 then
+  -- Nobody has a place, whatever was lost before.
+  call('UNLINK', PLACES)
   set_state(event, 'verified', 0)
+  set_state(event, 'recount', 0)
 end
 rotate_keys()
 
@@ -61,9 +66,12 @@ local function answer(code, ticket, place)
   results[#results + 1] = place
 end
 
--- JOIN_IN_LINE while it is in the log, JOIN_ADMITTED once admitted, else nil
+-- In a damaged line the log may lack somebody who is a member all the same.
+local function has_place(ticket) return find_entry(ticket) or is_member(ticket) end
+
+-- JOIN_IN_LINE while it has a place, JOIN_ADMITTED once admitted, else nil
 local function code_of(ticket)
-  if find_entry(ticket) then return JOIN_IN_LINE end
+  if has_place(ticket) then return JOIN_IN_LINE end
   if call('ZSCORE', ADMITTED, ticket) then return JOIN_ADMITTED end
 end
 
@@ -72,6 +80,16 @@ local function replay(code, ticket)
   add_to_line()
   restore_absent(event, {ticket})
   answer(code, ticket, position(event, door, ticket))
+end
+
+-- Whether places have been lost that repair has not written back yet: then somebody without one may have a ticket.
+local places_lost
+local function are_places_lost()
+  if places_lost == nil then
+    read_state(event, 'verified', 'recount')
+    places_lost = event.state.recount == 1 or call('HLEN', PLACES) < (event.state.verified or 0)
+  end
+  return places_lost
 end
 
 local function join(key, who)
@@ -85,7 +103,8 @@ local function join(key, who)
   end
   local user = string.sub(who, 1, 1) == 'v' and string.sub(who, 2)
   local place = user and call('HGET', PLACES, user)
-  local ticket = place and find_entry(place) and place
+  local ticket = place and has_place(place) and place
+  if user and not ticket and are_places_lost() then return answer(JOIN_PLACE_UNKNOWN, '0', 0) end
   if not ticket then
     last = max(now_us, last + 1)
     ticket = int(last)

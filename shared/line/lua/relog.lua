@@ -1,5 +1,5 @@
 -- Writes a lost log back from the members of the line: append them in ticket order, then finish.
--- include: basics, codes, event, keys, log, state
+-- include: basics, codes, event, keys, log, members, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 to begin anew, 2 to finish, else 0; then pairs of ticket and who, rising
 -- Returns  code (RelogCode)
@@ -14,10 +14,7 @@ local newest = call('XREVRANGE', REBUILD, '+', '-', 'COUNT', 1)[1]
 local last = newest and ticket_of(newest[1]) or 0
 for i = STEP + 1, #ARGV, 2 do
   local ticket, who = ARGV[i], ARGV[i + 1]
-  if tonumber(ticket) > last and (call('ZSCORE', LINE, ticket) or call('ZSCORE', CALLED, ticket)
-      or call('ZSCORE', ABSENT, ticket)) then
-    call('XADD', REBUILD, entry_id(ticket), 'u', who)
-  end
+  if tonumber(ticket) > last and is_member(ticket) then call('XADD', REBUILD, entry_id(ticket), 'u', who) end
 end
 if not finish then return RELOG_WRITTEN end
 if call('XLEN', REBUILD) ~= event.members then return RELOG_INCOMPLETE end

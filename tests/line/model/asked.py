@@ -18,8 +18,11 @@ class Asked(Event):
         if unborn:
             self.keep_tokens()
             state.swept = self.now
+        if not self.log:
+            self.places, state.verified, state.recount = {}, 0, False
         self._turn_keys_over()
-        return [self._join(join.key[:16], join.key[16:], join.who.decode()) for join in joins]
+        places_lost = bool(self.log) and (state.recount or len(self.places) < state.verified)
+        return [self._join(join.key[:16], join.key[16:], join.who.decode(), places_lost=places_lost) for join in joins]
 
     def _turn_keys_over(self) -> None:
         state = self.state
@@ -31,19 +34,27 @@ class Asked(Event):
             self.keys_old, self.keys_new = self.keys_new, {}
             state.rotated += DEDUPE
 
-    def _join(self, key: bytes, owner: bytes, who: str) -> tuple[int, int, int]:
+    def _join(self, key: bytes, owner: bytes, who: str, *, places_lost: bool) -> tuple[int, int, int]:
         known = self.keys_new.get(key, self.keys_old.get(key)) if key else None
-        if known and (known[0] in self.log or known[0] in self.admitted):
+        if known and (self._has_place(known[0]) or known[0] in self.admitted):
             if known[1] != owner:
                 return JoinCode.KEY_REUSED, 0, 0
-            if known[0] not in self.log:
+            if not self._has_place(known[0]):
                 return JoinCode.ADMITTED, known[0], 0
             return self._replay(known[0])
         place = self.places.get(who[1:]) if who[:1] == "v" else None
-        answer = self._replay(place) if place in self.log else self._new(who)
+        if place is not None and self._has_place(place):
+            answer = self._replay(place)
+        elif who[:1] == "v" and places_lost:
+            return JoinCode.PLACE_UNKNOWN, 0, 0
+        else:
+            answer = self._new(who)
         if key:
             self.keys_new[key] = answer[1], owner
         return answer
+
+    def _has_place(self, ticket: int) -> bool:
+        return ticket in self.log or ticket in self.line or ticket in self.called or ticket in self.absent
 
     def _replay(self, ticket: int) -> tuple[int, int, int]:
         self.restore_absent([ticket])

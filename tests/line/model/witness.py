@@ -3,9 +3,10 @@
 It holds after every step, whatever the steps were: shared/line/DESIGN.md, "The door" and "Joining".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from shared.line.line import Join
 from shared.line.replies import EnterCode, JoinCode, PollCode, RedeemCode
 from tests.line.model.event import FRESH, GAP, LIFE
 from tests.line.model.seen import NOBODY, Seen
@@ -76,6 +77,7 @@ class Witness:
             told(deed.told, *deed.call.args, at=at, pass_ttl=pass_ttl, **deed.call.options)
         self._nobody_vanishes(before, now, deeds, at)
         self._reservations_last(now, at, pass_ttl)
+        self._verified_users_have_one_place(before, now, deeds)
         self._nobody_comes_back(now)
         if len(deeds) == 1:
             self._calls_go_in_order(before, now, deeds[0])
@@ -183,6 +185,14 @@ class Witness:
     def _nobody_comes_back(self, now: Seen) -> None:
         assert not self._gone & {*now.log, *now.members}
 
+    def _verified_users_have_one_place(self, before: Seen, now: Seen, deeds: Sequence[Deed]) -> None:
+        users = [who for who in now.log.values() if who[:1] == "v"]
+        assert len(users) == len(set(users))
+        for deed in deeds:
+            for join, (code, ticket, _) in _answers_to_joins(deed):
+                place = before.places.get(join.who[1:].decode(), 0) if join.who[:1] == b"v" else 0
+                assert code != JoinCode.NEW or place not in self.promised & set(now.members), f"{place} and {ticket}"
+
     def _damaged_is_closed(self, before: Seen, now: Seen, deed: Deed, issued: set[int]) -> None:
         assert now.called.keys() <= before.called.keys()
         assert _granted(deed) <= issued
@@ -248,6 +258,11 @@ class Bucket:
 
 def _nothing(*_: Any, **__: Any) -> None:
     pass
+
+
+def _answers_to_joins(deed: Deed) -> Iterable[tuple[Join, tuple[int, int, int]]]:
+    answered = deed.call.name == "enqueue" and isinstance(deed.told, list)
+    return zip(deed.call.args[0], deed.told, strict=True) if answered else ()
 
 
 def _granted(deed: Deed) -> set[int]:
