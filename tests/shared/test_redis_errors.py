@@ -27,6 +27,7 @@ class Answering:
 
     def __init__(self, line: str) -> None:
         self._line = line
+        self.connection_pool = None
 
     async def execute_command(self, *_: object) -> Any:
         raise BaseParser.parse_error(self._line)
