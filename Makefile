@@ -12,10 +12,10 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format bench chaos observe audit constraints clean
+.PHONY: help setup run test test-redis lint format bench chaos observe audit constraints clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 		while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
 
 setup: $(READY) ## Create or update .venv (every other target does it when needed)
@@ -28,6 +28,12 @@ run: $(READY) ## Run Redis, the api and a worker; Ctrl-C stops them all
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
+
+test-redis: $(READY) ## Run what depends on Redis on 6.2, 7, 8 and Valkey, whichever can be had (half an hour)
+	@for group in redis8 valkey; do \
+		$(BIN)/python $(PIP) install --only-binary :all: --constraint $(PINS) --group $$group || \
+		echo "What group $$group holds cannot be had here."; done
+	@$(BIN)/python -m tests.redis_versions $(ARGS)
 
 lint: $(READY) ## Check style, types and import contracts
 	$(BIN)/python -m ruff check
@@ -73,7 +79,7 @@ constraints: ## Pin the newest versions that pyproject.toml allows
 	@pins=$$(mktemp -d) && trap 'rm -rf "$$pins"' EXIT && \
 		$(PYTHON) -m venv "$$pins" && \
 		"$$pins/bin/python" $(PIP) install --upgrade pip 'setuptools>=77' && \
-		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group audit && \
+		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group audit --group redis8 --group valkey && \
 		{ echo '# Every version that is installed, written by "make constraints".' && \
 		  "$$pins/bin/python" -m pip freeze --all --exclude-editable | LC_ALL=C sort -f; } > "$$pins/new" && \
 		mv "$$pins/new" $(PINS)

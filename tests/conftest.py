@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
-from shared.dev.redis_server import RedisServer, locate
+from shared.dev.redis_server import RedisServer, find_redis_server
 from shared.line.line import Line
 from shared.redis.connect import connect
 from shared.settings import Settings
@@ -25,8 +25,7 @@ _numbers = itertools.count(1)
 
 def pytest_report_header() -> str:
     """Which Redis the tests run on."""
-    source, _, version = locate()
-    return f"redis-server {version} ({source})"
+    return str(find_redis_server())
 
 
 class Clock:

@@ -197,7 +197,7 @@ class TestDockerfile:
 class TestMakefile:
     @pytest.mark.parametrize(
         "target",
-        ["setup", "run", "test", "lint", "format", "audit", "observe", "constraints", "clean", "help"],
+        ["setup", "run", "test", "test-redis", "lint", "format", "audit", "observe", "constraints", "clean", "help"],
     )
     def test_has_the_target_and_tells_it(self, target: str) -> None:
         shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -16,7 +16,7 @@ from typing import Final
 
 import psutil
 
-from shared.dev.redis_server import LOCALHOST, STOP_SECONDS, RedisServer, RedisServerError, is_free, locate
+from shared.dev.redis_server import LOCALHOST, STOP_SECONDS, RedisServer, RedisServerError, find_redis_server, is_free
 from shared.dev.watchdog import Watchdog
 
 SETTLE_SECONDS: Final = 1.0
@@ -171,11 +171,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say("using the Redis of DAEGI_REDIS_URL")
         else:
             try:
-                source, _, version = locate()
+                found = find_redis_server()
                 server = stack.enter_context(RedisServer())
             except RedisServerError as error:
                 _say(str(error))
                 return 1
             environment["DAEGI_REDIS_URL"] = server.url
-            _say(f"redis-server {version} ({source}) on {server.url}; what it holds is gone when this stops")
+            _say(f"{found} on {server.url}; what it holds is gone when this stops")
         return launcher.run(host, int(port))

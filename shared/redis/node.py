@@ -1,6 +1,7 @@
 """One Redis server: how commands, pipelines and scripts reach it, and whether it answers."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from redis.exceptions import BusyLoadingError, NoScriptError, OutOfMemoryError, 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from shared.errors import DaegiError, NotReplicatedError, UnavailableError, UnknownVersionError
+from shared.errors import NotReplicatedError, UnavailableError, UnknownVersionError
 from shared.redis.script import Script
 from shared.redis.server_info import Server
 
@@ -27,9 +28,16 @@ _WAIT_MS = 500
 # A replica, or a node that is no longer the master, answers these too: they say nothing about writes.
 _READS = frozenset({"CLUSTER", "GET", "HGET", "HSCAN", "INFO", "XRANGE", "ZCARD", "ZRANGE"})
 
-# redis-py takes the code away from those it has a class for; errors out of scripts have it somewhere inside.
-_REFUSAL_TYPES = (ReadOnlyError, BusyLoadingError)
-_REFUSALS = ("READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY ")
+_REFUSALS = frozenset(
+    {"READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY"}
+)
+"""The codes with which Redis says that it takes no writes now: a replica, loading, failing over."""
+
+# redis-py takes the code away from errors that it has a class for.
+_CODES = {ReadOnlyError: "READONLY", BusyLoadingError: "LOADING", OutOfMemoryError: "OOM"}
+
+_REFUSED_IN_A_SCRIPT = re.compile(r"Error running script \(call to f_[0-9a-f]{40}\): @user_script:.*: -([A-Z]+) ")
+"""How Redis 6.2 words the refusal of a command that a script calls. Later ones begin that with the code too."""
 
 
 class MovedError(UnavailableError):
@@ -173,22 +181,19 @@ class Node:
                 self.busy -= 1
 
     def _translate(self, error: Exception) -> Exception:
-        text = str(error)
-        if isinstance(error, DaegiError):
-            return error
-        if isinstance(error, OutOfMemoryError) or (isinstance(error, RedisError) and "OOM " in text):
+        code = _code(error)
+        if code == "OOM":
             return UnavailableError("Redis has no memory left")
-        if _is_disconnect(error) or _is_refusal(error):
+        if code in _REFUSALS or _is_disconnect(error):
             self.reachable = False
             return UnavailableError(f"Redis is away: {type(error).__name__}")
-        if isinstance(error, ResponseError):
-            if text.startswith("MOVED "):
-                host, _, port = text.split(" ")[2].rpartition(":")
-                return MovedError(host or self.host, int(port))
-            if text.startswith(("ASK ", "TRYAGAIN ")):
-                return UnavailableError("the event is being moved to another node")
-            if "SCHEMA" in text:
-                return UnknownVersionError(text)
+        if code == "MOVED":
+            host, _, port = str(error).split(" ")[2].rpartition(":")
+            return MovedError(host or self.host, int(port))
+        if code in {"ASK", "TRYAGAIN"}:
+            return UnavailableError("the event is being moved to another node")
+        if code == "SCHEMA":
+            return UnknownVersionError(str(error))
         return error
 
 
@@ -200,16 +205,20 @@ async def _read(connection: AbstractConnection) -> Any:
         return error
 
 
+def _code(error: Exception) -> str:
+    """The first word of an error that Redis answered, which is its code if it has one; '' for any other error."""
+    if not isinstance(error, RedisError):
+        return ""
+    if code := _CODES.get(type(error)):
+        return code
+    text = str(error)
+    refused = _REFUSED_IN_A_SCRIPT.match(text)
+    return refused[1] if refused else text.partition(" ")[0]
+
+
 def _is_disconnect(error: BaseException) -> bool:
     """Whether Redis could not be reached, or did not answer."""
     if isinstance(error, RuntimeError):
         # uvloop's word for a server that hung up while redis-py was saying hello to it.
         return "the handler is closed" in str(error)
     return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError | TimeoutError)
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Whether Redis answered that it takes no writes now: a replica, loading, failing over."""
-    return isinstance(error, _REFUSAL_TYPES) or (
-        isinstance(error, RedisError) and any(word in str(error) for word in _REFUSALS)
-    )

@@ -43,7 +43,7 @@ async def sentinel(master: RedisServer, replica: RedisServer, tmp_path: Path) ->
     """The port of a sentinel that knows both."""
     port, config = free_port(), tmp_path / "sentinel.conf"
     config.write_text(CONFIG.format(host=LOCALHOST, port=port, directory=tmp_path, master=master.port))
-    path, _ = find_redis_server()
+    path = find_redis_server().path
     process = await asyncio.create_subprocess_exec(path, config, "--sentinel", stdout=subprocess.DEVNULL)
     client = Redis(host=LOCALHOST, port=port, decode_responses=True)
     try:

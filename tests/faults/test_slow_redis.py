@@ -88,7 +88,6 @@ async def test_dead_connections_are_given_up_within_seconds_and_all_at_once(
         await open_all_connections(relay, redis, http)
         first = await asyncio.gather(*(join(http, event, key=key) for key in keys[:10]))
         before = relay.connections
-        assert before >= 8
 
         relay.forget()
         # A lane an event: were each of the eight found out alone, the last of them would take 16 s.

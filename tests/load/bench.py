@@ -210,14 +210,14 @@ class Bench:
 
 def about(options: Options) -> dict[str, Any]:
     """Where, when and how."""
-    path, version = find_redis_server()
+    server = find_redis_server()
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu.partition(":")[2].strip(),
         "python": platform.python_version(),
-        "redis": version,
-        "redis_server": path.name,
+        "redis": server.version,
+        "redis_server": server.path.name,
         "server": options.server,
         "rounds": options.rounds,
         "seconds": options.seconds,

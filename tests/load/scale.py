@@ -149,7 +149,7 @@ def _about(options: argparse.Namespace) -> dict[str, Any]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu.partition(":")[2].strip(),
         "python": platform.python_version(),
-        "redis": find_redis_server()[1],
+        "redis": find_redis_server().version,
         **{name: value for name, value in vars(options).items() if name != "output"},
     }
 

@@ -10,7 +10,7 @@ from shared.redis.script import Script
 @cache
 def redis_major() -> int:
     """The major version of the redis-server that tests start."""
-    return int(find_redis_server()[1].partition(".")[0])
+    return int(find_redis_server().version.partition(".")[0])
 
 
 def script_in_force(name: str) -> Script:

@@ -53,6 +53,11 @@ class Relay:
         """A Redis URL through it."""
         return f"redis{'s' if self._tls else ''}://{LOCALHOST}:{self.port}/0"
 
+    @property
+    def open(self) -> int:
+        """How many connections there are now; `connections` counts all that there have been."""
+        return len(self._tasks)
+
     def cut(self) -> None:
         """Breaks every connection, answers under way included."""
         for writer in self._writers:
