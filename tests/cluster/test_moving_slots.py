@@ -101,7 +101,11 @@ async def test_the_event_is_refused_until_it_has_moved_nothing_is_lost_and_other
         for key in random.SystemRandom().sample(keys, len(keys) - 1):
             move.move(key)
             await asyncio.sleep(0.05)
-        assert polls.answers[503] > 3
+
+        async def some_refused() -> bool:
+            return polls.answers[503] > 3
+
+        await eventually(some_refused)
         others = [Seen(cluster, name) for name in (other, third)]
         for seen in others:
             seen.redis.hdel(seen.keys.state, "swept")
