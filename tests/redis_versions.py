@@ -1,6 +1,6 @@
 """Runs what depends on Redis on every version that can be had: ``make test-redis``.
 
-    python -m tests.redis_versions                              all of them, about half an hour
+    python -m tests.redis_versions                              all of them, about 20 minutes
     python -m tests.redis_versions --only "Redis 8" tests/cluster -x
 
 The rest of the command line is pytest's. A version that cannot be had is named and skipped; only a run that fails makes
