@@ -8,6 +8,7 @@ from shared.settings import Settings
 from tests.support.calls import running, try_join
 from tests.support.cluster import Cluster, spread
 from tests.support.cluster_node import Node
+from tests.support.exposition import scrape
 from tests.support.processes import Api
 from tests.support.redis_version import redis_major
 from tests.support.waiting import eventually
@@ -27,19 +28,20 @@ async def test_a_node_that_was_away_is_found_again(event: str) -> None:
             node.client.execute_command(*set_user(settings).split())
             node.client.config_resetstat()
         needed = {name if redis_major() >= 7 else name.partition("|")[0] for name in CLUSTER}
-        async with running(Api(url, jobs_redis_url=queue.url, key_prefix="ten*nt:")) as http:
+        api = Api(url, jobs_redis_url=queue.url, key_prefix="ten*nt:")
+        async with running(api) as http:
+
+            async def found_again() -> bool:
+                return (await scrape(api.port)).value("daegi_redis_away") == 0
+
             for name, _ in (there, lost):
                 assert (await try_join(http, name)).status_code == 202
-            assert "unlink" not in used(lost[1])
             lost[1].pause()
             assert (await try_join(http, lost[0])).status_code == 503
             assert (await try_join(http, there[0])).status_code == 202
+            assert not await found_again()
             lost[1].resume()
-
-            async def found_again() -> bool:
-                # Whoever joined meanwhile would have found it too: this is the process's own probe.
-                return "unlink" in used(lost[1])
-
+            # Nobody joins meanwhile, who would have found it too: the process looks for it by itself.
             await eventually(found_again)
             assert (await try_join(http, lost[0])).status_code == 202
         # Any node may be the one that is asked for the slots.

@@ -74,11 +74,12 @@ def launch(api_port: int) -> Iterator[Launch]:
 
 class TestLauncher:
     def test_gives_the_command_a_redis(self, launch: Launch) -> None:
-        launched = launch("say(redis('PING').strip(), redis('INFO', 'server'))")
+        binary = find_redis_server()
+        launched = launch("say(redis('PING').strip(), redis('INFO', 'server'))", DAEGI_REDIS_SERVER=str(binary.path))
         code, out, err = launched.end()
         assert code == 0
         assert out.startswith("+PONG")
-        assert str(find_redis_server()) in err
+        assert f"{binary.product} {binary.version} (of DAEGI_REDIS_SERVER) on redis://" in err
         pid = next(line for line in out.splitlines() if line.startswith("process_id:")).split(":")[1]
         assert is_gone(int(pid))
 
