@@ -45,7 +45,7 @@ _JOBS = (compute_positions, refresh_heartbeats, repair_index, reap_expired)
 
 
 def worker_settings(settings: Settings, tools: Tools | None = None) -> dict[str, Any]:
-    """The arguments of arq's Worker. Without tools the worker makes its own. Results are not kept: nobody reads them."""
+    """The arguments of arq's Worker. Without tools the worker makes its own. Results are not kept: they have no use."""
     every = range(0, 60, settings.sweep_seconds)
 
     async def startup(ctx: Context) -> None:
@@ -116,7 +116,7 @@ async def serve(settings: Settings) -> None:
 
 async def _work(settings: Settings, tools: Tools, stop: asyncio.Event) -> None:
     stopped = asyncio.create_task(stop.wait())
-    away, pause = False, 0.1
+    unavailable, pause = False, 0.1
     while not stop.is_set():
         worker = Worker(
             **worker_settings(settings, tools) | {"redis_settings": None},
@@ -124,18 +124,18 @@ async def _work(settings: Settings, tools: Tools, stop: asyncio.Event) -> None:
             handle_signals=False,
         )
         working = asyncio.create_task(worker.async_run())
-        if not away:
+        if not unavailable:
             _log.info("the worker is starting", queue=queue_name(settings))
         await asyncio.wait((working, stopped), timeout=_MAX_BACKOFF, return_when=asyncio.FIRST_COMPLETED)
         if not working.done() and not stop.is_set():
-            if away:
+            if unavailable:
                 _log.info("the job queue is back")
-            away, pause = False, 0.1
+            unavailable, pause = False, 0.1
             await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
         failure = await _end(worker, working)
-        if failure and not away:
-            _log.warning("the job queue is away", error=f"{type(failure).__name__}: {failure}")
-            away = True
+        if failure and not unavailable:
+            _log.warning("the job queue is unavailable", error=f"{type(failure).__name__}: {failure}")
+            unavailable = True
         if not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 # Jitter spreads the return of a fleet.

@@ -37,7 +37,7 @@ def measure_ingress(
     """Registers the metrics of the ingress's state, which is read at each scrape."""
     shed = metrics.counter("daegi_shed_requests", "Requests refused because too many waited")
     waiting = metrics.gauge("daegi_pending_requests", "Requests that wait for their answer")
-    held = metrics.gauge("daegi_heartbeats_held", "Heartbeats in memory that the workers have not been told yet")
+    held = metrics.gauge("daegi_heartbeats_held", "Heartbeats in memory, not sent to the workers yet")
     lag = metrics.gauge("daegi_heartbeat_lag_seconds", "Age of the oldest heartbeat held in memory", merge="max")
     grace = metrics.gauge(
         "daegi_door_grace", "1 while the silent are called too, after an absence of ours", merge="max"

@@ -56,7 +56,9 @@ class JoinLimit:
 
 
 def network(text: str) -> bytes | None:
-    """The IPv4 address in a text with or without a port, or the /64 of an IPv6 one (a client has all of it), else None.
+    """The IPv4 address, or the /64 of the IPv6 address (a client has all of it), in a text; None if there is neither.
+
+    A port may follow the address.
     """
     host = text.strip()
     if host.startswith("["):

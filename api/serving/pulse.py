@@ -57,7 +57,7 @@ class Pulse:
                 failures = 0
             except DaegiError as error:
                 if not failures:
-                    _log.warning("redis is away", error=explain(error))
+                    _log.warning("redis is unavailable", error=explain(error))
                 failures += 1
             except Exception as error:  # noqa: BLE001 - see below
                 # Any error: a process that stopped pulsing would keep the whole fleet from expiring anybody.

@@ -22,9 +22,9 @@ def longest_gap(settings: Settings, events: int) -> int:
 
     The time of a full cycle is computed, not measured: in a measurement, an outage would look normal.
     """
-    life = settings.heartbeat_ttl * 1000
+    ttl = settings.heartbeat_ttl * 1000
     cycle = math.ceil(max(events, 1) / PER_SWEEP) * settings.sweep_seconds * 1000
-    return round(min(life / 3, max(life / 10, 3 * cycle)))
+    return round(min(ttl / 3, max(ttl / 10, 3 * cycle)))
 
 
 @job
