@@ -23,8 +23,8 @@ EXPIRES_MS = 120_000
 whose worker died goes to another one after 70 s (workers/main.py), so it has to last longer than that."""
 
 _FORGOTTEN_MS, _FORGET_EVERY_MS = 600_000, 60_000
-"""Arq keeps the ids of dropped jobs until a worker comes by. They are removed at this age and at most this often: late
-enough that a process whose clock runs ahead removes no job that waits."""
+"""arq keeps the ids of dropped jobs until a worker runs. They are removed at this age, and at most this often. The age
+is high enough that a process whose clock runs ahead does not remove a job that still waits."""
 
 _TIMEOUT = 1.0
 
@@ -141,7 +141,7 @@ class Jobs:
         try:
             return int(await self._queue.zcount(self._name, timestamp_ms() - EXPIRES_MS, "+inf"))
         except NoPermissionError:
-            # The ACL of an earlier version does not allow this: dropped jobs are counted as well.
+            # The ACL of an earlier version does not allow this: then dropped jobs are counted as well.
             return int(await self._queue.zcard(self._name))
 
     async def _forget_dropped_jobs(self) -> None:
@@ -149,6 +149,6 @@ class Jobs:
         if 0 <= now - self._forgot_at < _FORGET_EVERY_MS:
             return
         self._forgot_at = now
-        # As above: the queue grows while no worker runs, as it did in that version.
+        # Without the right to do this, the queue grows while no worker runs, as it did in the earlier version.
         with suppress(NoPermissionError):
             await self._queue.zremrangebyscore(self._name, "-inf", now - _FORGOTTEN_MS)

