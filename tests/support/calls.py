@@ -23,7 +23,7 @@ async def client(url: str, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def running(api: Api) -> AsyncIterator[httpx.AsyncClient]:
-    """Starts a process and yields a client of it. The loop keeps running, for a relay in front of the process's Redis."""
+    """Starts a process and yields a client of it. The loop keeps running, for a relay in front of its Redis."""
     try:
         await asyncio.to_thread(api.__enter__)
         async with client(api.url) as http:
