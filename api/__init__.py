@@ -1,1 +1,1 @@
-"""The ingress: a raw ASGI application that batches what people ask into few Redis round trips."""
+"""The ingress: an HTTP application, without a framework, that batches requests into few Redis round trips."""

@@ -21,7 +21,7 @@ _STOP_SECONDS = 10
 _BACKLOG = 4096
 _MAX_CONNECTIONS = 65_536
 _OTHER_FILES = 256
-"""What a process opens beside its clients' connections, Redis among it."""
+"""Files that a process opens besides its clients' connections, those to Redis included."""
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
         return 2
     if interface == "auto":
         interface = "asgi" if settings.trusted_user_header else "rsgi"
-    if problem := _obstacle(settings.host, settings.port):
+    if problem := _listen_problem(settings.host, settings.port):
         print(problem, file=sys.stderr)
         return 1
     telemetry.configure(settings)
@@ -75,18 +75,21 @@ def _serve(settings: Settings, interface: str) -> None:
         # 0.99 to 1.15 x the joins/s of st in three runs.
         runtime_mode=RuntimeModes.mt,
         backlog=_BACKLOG,
-        # It counts connections, not requests: the default leaves everyone beyond the backlog waiting.
-        backpressure=_most_connections(),
+        # Granian counts connections here, not requests: with its default, everyone beyond the backlog would wait.
+        backpressure=_max_connections(),
         workers_kill_timeout=math.ceil(settings.drain_seconds) + _STOP_SECONDS,
         respawn_failed_workers=True,
-        # It sets them in its processes before any code of ours runs there.
+        # Granian configures logging in its processes before any code of ours runs there.
         log_dictconfig=logs.log_config(settings),
         log_level=LogLevels(settings.log_level),
     ).serve()
 
 
-def _most_connections() -> int:
-    """How many clients a process may accept: without a file left it would try again and again, and lose Redis too."""
+def _max_connections() -> int:
+    """How many clients a process may accept.
+
+    A process that has no file left tries to accept again and again, and cannot open connections to Redis either.
+    """
     # Granian raises the soft limit itself.
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
@@ -94,8 +97,8 @@ def _most_connections() -> int:
     return min(_MAX_CONNECTIONS, max(files - _OTHER_FILES, files // 2))
 
 
-def _obstacle(host: str, port: int) -> str:
-    """What keeps us from listening there, '' if nothing does."""
+def _listen_problem(host: str, port: int) -> str:
+    """Why this address and port cannot be listened on, '' if they can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

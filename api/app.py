@@ -1,4 +1,4 @@
-"""Builds the ingress: what its handlers work with, and what runs beside them. It starts without Redis, too."""
+"""Builds the ingress: what its handlers work with, and what runs beside them. It also starts without Redis."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,13 +47,13 @@ def create_app() -> Asgi:
 
 
 def create_rsgi_app() -> Rsgi:
-    """The same for granian's RSGI, which `python -m api` uses."""
+    """The application for granian's RSGI, which `python -m api` uses."""
     return Rsgi(_create())
 
 
 def _create() -> Application:
     settings = load_settings()
-    # Before the server says its first word.
+    # Before the server writes its first log line.
     telemetry.configure(settings)
     return build(settings)
 

@@ -1,1 +1,1 @@
-"""What the ingress and the workers have in common: the line, its keys and tokens, settings, jobs."""
+"""What the ingress and the workers share: the line, its keys and tokens, settings, jobs."""

@@ -1,4 +1,4 @@
-"""``python -m shared.acl``: what the user of Redis needs to be allowed that Daegi logs in as, and nothing beyond."""
+"""``python -m shared.acl``: the rights that Daegi's Redis user needs, and no others."""
 
 import argparse
 import re
@@ -19,24 +19,24 @@ LINE = (
     *("xadd", "xdel", "xinfo|stream", "xlen", "xrange", "xrevrange", "xsetid"),
     *("zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebyscore", "zrank", "zrem", "zscore"),
 )
-"""Of the Redis with the lines; those that scripts call are among them, for Redis asks the user's rights there too."""
+"""Commands on the Redis with the lines, including those that scripts call: Redis checks rights for them, too."""
 
 CLUSTER = ("cluster|slots",)
-"""Of each node of a cluster, beside those."""
+"""Further commands on each node of a cluster."""
 
 JOBS = (
     *("select", "watch", "unwatch", "multi", "exec", "ping", "info", "dbsize"),
     *("get", "exists", "del", "incrby", "expire", "pexpire", "psetex"),
     *("zadd", "zcard", "zcount", "zrangebyscore", "zrem", "zremrangebyscore", "zscore"),
 )
-"""Of the Redis with the job queue, which arq asks for."""
+"""Commands that arq uses on the Redis with the job queue."""
 
 _ARQ_KEYS = ("arq:job:*", "arq:in-progress:*", "arq:result:*", "arq:retry:*", "arq:abort")
 """The same for every tenant."""
 
 
 def set_user(settings: Settings, *, jobs: bool = False) -> str:
-    """The ACL SETUSER command for the Redis with the lines, or with the job queue; both if they are one.
+    """The ACL SETUSER command for the Redis with the lines, or for that with the job queue; for both if they are one.
 
     It holds the SHA-256 of the password. Raises ValueError if the URL names no user and password.
     """
@@ -48,7 +48,7 @@ def set_user(settings: Settings, *, jobs: bool = False) -> str:
     commands: list[str] = []
     patterns: list[str] = []
     if not jobs or one_server:
-        keys = Keys(_literally(settings.key_prefix))
+        keys = Keys(_escape_glob(settings.key_prefix))
         commands += LINE
         patterns += [keys.events, keys.pulse, keys.sweep, *keys.event("*")]
         if RedisUrl.parse(settings.lines_url).kind == "cluster":
@@ -56,20 +56,20 @@ def set_user(settings: Settings, *, jobs: bool = False) -> str:
             patterns.append(f"{keys.prefix}probe:*")
     if jobs or one_server:
         commands += JOBS
-        queue = _literally(queue_name(settings))
+        queue = _escape_glob(queue_name(settings))
         patterns += [queue, f"{queue}:health:*", *_ARQ_KEYS]
     rules = [*(f"~{pattern}" for pattern in patterns), *(f"+{command}" for command in sorted(set(commands)))]
     digest = sha256(unquote(url.password).encode()).hexdigest()
-    # A user starts with every channel on Redis 6.2.
+    # On Redis 6.2 a new user may use every channel.
     return " ".join(["ACL SETUSER", unquote(url.username), "reset", "on", f"#{digest}", "resetchannels", *rules])
 
 
-def _literally(text: str) -> str:
+def _escape_glob(text: str) -> str:
     return re.sub(r"([*?\[\]\\])", r"\\\1", text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the command for the settings of the environment."""
+    """Prints the command for the settings in the environment."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.acl",
         description="Prints the ACL SETUSER command that makes the user of DAEGI_REDIS_URL. An administrator of that "

@@ -1,4 +1,4 @@
-"""What can go wrong, as the rest of the system names it."""
+"""The errors that Daegi raises on purpose."""
 
 
 class DaegiError(Exception):
@@ -9,9 +9,9 @@ class DaegiError(Exception):
 
 
 def explain(error: BaseException) -> str:
-    """An error and what caused it, for the log: people are told the first part alone."""
+    """An error and its causes, for the log: clients see only the first part."""
     parts = [str(error)]
-    # One that was raised again as it was is its own cause.
+    # An error that was raised again unchanged is its own cause.
     while (cause := error.__cause__) not in (None, error):
         parts.append(str(cause) or type(cause).__name__)
         error = cause

@@ -1,4 +1,4 @@
-"""The job queue as the rest sees it; with workers/main.py the only place that knows arq."""
+"""The job queue. Only this module and workers/main.py know arq."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,20 +16,20 @@ from shared.errors import UnavailableError, UnknownVersionError
 from shared.settings import Settings
 
 VERSION = 1
-"""Of the payload; a worker refuses one that it does not know."""
+"""The version of the payload; a worker refuses one that it does not know."""
 
 EXPIRES_MS = 120_000
-"""A job that no worker has begun by then is dropped: the sweep will have asked anew for what still matters. A job
-whose worker died is given to another after 70 s (workers/main.py), so it has to last longer than that."""
+"""A job that no worker has started by then is dropped: the sweep will have requested what still matters again. A job
+whose worker died goes to another one after 70 s (workers/main.py), so it has to last longer than that."""
 
 _FORGOTTEN_MS, _FORGET_EVERY_MS = 600_000, 60_000
-"""Arq keeps the ids of dropped jobs until a worker comes by. They are removed at this age and at most this often: late
-enough that a process whose clock runs ahead removes no job that waits."""
+"""arq keeps the ids of dropped jobs until a worker runs. They are removed at this age, and at most this often. The age
+is high enough that a process whose clock runs ahead does not remove a job that still waits."""
 
 _TIMEOUT = 1.0
 
 QUEUE_ERRORS = (RedisError, OSError, TimeoutError, RuntimeError)
-"""What a call to the queue raises while its Redis is away. uvloop's for one that hangs up at once is RuntimeError."""
+"""What a call to the queue raises while its Redis is unavailable: uvloop's RuntimeError if that hangs up at once."""
 
 
 class Work(msgspec.Struct, omit_defaults=True):
@@ -42,7 +42,7 @@ class Work(msgspec.Struct, omit_defaults=True):
 
     @classmethod
     def parse(cls, payload: Any) -> "Work":
-        """From what a job was given; raises UnknownVersionError."""
+        """Decodes the payload of a job; raises UnknownVersionError."""
         if not isinstance(payload, dict) or payload.get("v") != VERSION:
             version = payload.get("v") if isinstance(payload, dict) else None
             raise UnknownVersionError(f"a job's payload is of version {version!r}, this worker knows {VERSION}")
@@ -55,7 +55,7 @@ def serialize(job: dict[str, Any]) -> bytes:
 
 
 def deserialize(data: bytes) -> dict[str, Any]:
-    """What serialize wrote."""
+    """Decodes what serialize wrote."""
     job: dict[str, Any] = msgspec.msgpack.decode(data)
     return job
 
@@ -90,9 +90,9 @@ def open_queue(settings: Settings, *, timeout: float, max_connections: int) -> A
 
 
 class Jobs:
-    """Asks the workers for jobs. Each has an id of its own: under a shared one payloads get lost.
+    """Enqueues jobs for the workers. Each job has its own id: with a shared one, payloads get lost.
 
-    Raises UnavailableError within a second or so when the queue is away.
+    Raises UnavailableError within about a second when the queue is unavailable.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -101,30 +101,30 @@ class Jobs:
         self._forgot_at = 0
 
     async def compute_positions(self, event_ids: Sequence[str]) -> None:
-        """Publish the position index of these events."""
+        """Requests the position index of these events to be published."""
         await self._ask("compute_positions", Work(events=list(event_ids)))
 
     async def refresh_heartbeats(self, tickets: Mapping[str, Sequence[int]]) -> None:
-        """These waiters polled under a lease."""
+        """Requests the heartbeats of these people, who polled under a lease, to be written."""
         await self._ask("refresh_heartbeats", Work(tickets={event: list(some) for event, some in tickets.items()}))
 
     async def repair_index(
         self, event_ids: Sequence[str] = (), tickets: Mapping[str, Sequence[int]] | None = None
     ) -> None:
-        """Write back what these events, or these tickets, are missing."""
+        """Requests missing entries of these events, or these tickets, to be written back."""
         some = {event: list(them) for event, them in (tickets or {}).items()}
         await self._ask("repair_index", Work(events=list(event_ids), tickets=some))
 
     async def reap_expired(self, activity: Mapping[str, int]) -> None:
-        """Visit these events, given with their last activity in ms."""
+        """Requests a visit of these events, given with their last activity in ms."""
         await self._ask("reap_expired", Work(activity=dict(activity)))
 
     async def waiting(self) -> int:
-        """How many jobs wait, or are being worked on."""
+        """How many jobs wait or run."""
         try:
             return await self._count()
         except QUEUE_ERRORS as error:
-            raise UnavailableError(f"the job queue is away: {type(error).__name__}") from error
+            raise UnavailableError(f"the job queue is unavailable: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -135,13 +135,13 @@ class Jobs:
             await self._queue.enqueue_job(function, msgspec.to_builtins(work) | {"v": VERSION})
             await self._forget_dropped_jobs()
         except QUEUE_ERRORS as error:
-            raise UnavailableError(f"the job queue is away: {type(error).__name__}") from error
+            raise UnavailableError(f"the job queue is unavailable: {type(error).__name__}") from error
 
     async def _count(self) -> int:
         try:
             return int(await self._queue.zcount(self._name, timestamp_ms() - EXPIRES_MS, "+inf"))
         except NoPermissionError:
-            # The ACL of an earlier version does not allow this: dropped jobs are counted as well.
+            # The ACL of an earlier version does not allow this: then dropped jobs are counted as well.
             return int(await self._queue.zcard(self._name))
 
     async def _forget_dropped_jobs(self) -> None:
@@ -149,6 +149,6 @@ class Jobs:
         if 0 <= now - self._forgot_at < _FORGET_EVERY_MS:
             return
         self._forgot_at = now
-        # As above: the queue grows while no worker runs, as it did in that version.
+        # Without the right to do this, the queue grows while no worker runs, as it did in the earlier version.
         with suppress(NoPermissionError):
             await self._queue.zremrangebyscore(self._name, "-inf", now - _FORGOTTEN_MS)

@@ -1,4 +1,4 @@
-"""What must not be read in logs, error reports and printed settings, cut out of a text."""
+"""Removes secrets from text for logs, error reports and printed settings."""
 
 import re
 from typing import Any
@@ -10,11 +10,11 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
-"""In a path a token may be not quite one and yet have most of one."""
+"""Everything after token=: a broken token may not match _TOKEN and still reveal most of a real one."""
 
 _CREDENTIALS = re.compile(r"\b(bearer|basic)(\s+)[^\s\"',;)]+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:@/]*:)\S*@", re.IGNORECASE)
-"""Up to the last @: rather too much of a text than the end of a password that should have been quoted."""
+"""Up to the last @: an unquoted password may hold one, and it is better to remove too much than too little."""
 
 _SECRET_NAMES = frozenset({"authorization", "idempotency-key", "password", "token", "user_id"})
 _GONE = "[redacted]"
@@ -27,7 +27,7 @@ def redact(text: str) -> str:
 
 
 def redact_all(value: Any) -> Any:
-    """The same for every text in a structure; what has no place in JSON becomes the text that would be shown of it."""
+    """The same for every text in a structure; a value that JSON does not know becomes its redacted repr()."""
     match value:
         case str():
             return redact(value)

@@ -60,8 +60,8 @@ async def test_every_line_of_api_and_worker_is_json_also_when_redis_goes_and_req
                 relay.refusing = True
                 relay.cut()
                 assert (await try_join(http, event)).status_code == 503
-                await eventually(lambda: says("redis is away", api))
-                await eventually(lambda: says("the job queue is away", worker))
+                await eventually(lambda: says("redis is unavailable", api))
+                await eventually(lambda: says("the job queue is unavailable", worker))
                 relay.refusing = False
                 await eventually(lambda: says("redis is back", api))
             assert await asyncio.to_thread(api.stop) == await asyncio.to_thread(worker.stop) == 0

@@ -1,4 +1,4 @@
-"""``python -m workers``: works until SIGTERM or Ctrl-C."""
+"""``python -m workers``: runs a worker until SIGTERM or Ctrl-C."""
 
 import argparse
 import asyncio
@@ -13,7 +13,7 @@ from workers.main import serve
 
 
 def main() -> int:
-    """Reads the settings and works."""
+    """Reads the settings and runs the worker."""
     argparse.ArgumentParser(
         prog="python -m workers",
         description="A Daegi worker: positions, heartbeats, repair and expiry.",

@@ -1,4 +1,4 @@
-"""What every job works with, and how it goes through its events."""
+"""What every job works with, and how it visits its events."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -17,19 +17,19 @@ from workers.metrics import WorkerMetrics
 _log = structlog.get_logger(__name__)
 
 CONCURRENCY = 4
-"""Events that one job has in hand at once: more would not be faster, one Redis serves them all."""
+"""Events that one job visits at once: more would not be faster, because one Redis serves them all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Built when the worker starts, under "tools" in arq's context."""
+    """Built when the worker starts, and kept under "tools" in arq's context."""
 
     settings: Settings
     line: Line
     jobs: Jobs
     metrics: WorkerMetrics
     published: dict[str, float] = field(default_factory=dict)
-    """When this worker last published an event's index, on its own monotonic clock."""
+    """When this worker last published each event's index, by its own monotonic clock."""
 
 
 Context = dict[Any, Any]
@@ -37,7 +37,7 @@ Job = Callable[[Context, Any], Coroutine[Any, Any, None]]
 
 
 def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
-    """Makes an arq job of a function over typed work. What Redis is away for is left: the sweep asks again."""
+    """Makes an arq job of a function over typed work. It gives up while Redis is unavailable: the sweep asks again."""
 
     async def run(ctx: Context, payload: Any) -> None:
         tools: Tools = ctx["tools"]
@@ -58,13 +58,16 @@ def job(work_on: Callable[[Tools, Work], Awaitable[None]]) -> Job:
 
 
 async def for_each(line: Line, event_ids: Iterable[str], visit: Callable[[str], Awaitable[None]]) -> None:
-    """Visits every event, a few at once; one's error does not stop the others. Raises UnavailableError at the end."""
+    """Visits every event, a few at once. An error in one does not stop the others.
+
+    Raises UnavailableError at the end if Redis was unavailable for any of them.
+    """
     waiting = iter(event_ids)
     left: list[UnavailableError] = []
 
-    async def go_through() -> None:
+    async def visit_rest() -> None:
         for event_id in waiting:
-            # One has found out: the others on that server need not. A cluster's other servers are there.
+            # Another event found its server unavailable: skip the rest of that server, not a cluster's others.
             if left and line.is_away(event_id):
                 continue
             try:
@@ -77,6 +80,6 @@ async def for_each(line: Line, event_ids: Iterable[str], visit: Callable[[str], 
                 _log.exception("an event was passed over", visit=visit.__name__, event_id=event_id)
                 error_reports.capture(error, visit=visit.__name__, event_id=event_id)
 
-    await asyncio.gather(*(go_through() for _ in range(CONCURRENCY)))
+    await asyncio.gather(*(visit_rest() for _ in range(CONCURRENCY)))
     if left:
         raise left[0]

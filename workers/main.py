@@ -1,4 +1,4 @@
-"""The worker process: arq over our jobs, made to outlive any outage of either Redis."""
+"""The worker process: arq with our jobs. It survives any outage of either Redis."""
 
 import asyncio
 import contextlib
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 JOB_SECONDS = 60
-"""A job that takes longer is ended; after a crash it is given to another worker 10 s later than this."""
+"""A job that takes longer (s) is cancelled; after a crash another worker gets it 10 s later than this."""
 
 STOP_SECONDS = 5
-"""A clean stop waits this long for the jobs in hand."""
+"""Seconds for which a clean stop waits for running jobs."""
 
 _MAX_BACKOFF = 5.0
 _QUEUE_TIMEOUT = 5.0
@@ -45,7 +45,7 @@ _JOBS = (compute_positions, refresh_heartbeats, repair_index, reap_expired)
 
 
 def worker_settings(settings: Settings, tools: Tools | None = None) -> dict[str, Any]:
-    """What arq's Worker is made with; without tools it makes its own. Results are not kept: nobody reads them."""
+    """The arguments of arq's Worker. Without tools the worker makes its own. Results are not kept: they have no use."""
     every = range(0, 60, settings.sweep_seconds)
 
     async def startup(ctx: Context) -> None:
@@ -55,13 +55,13 @@ def worker_settings(settings: Settings, tools: Tools | None = None) -> dict[str,
             _log.warning(warning)
 
     async def shutdown(ctx: Context) -> None:
-        # One that is stopped before it has started has nothing to close.
+        # A worker that is stopped before it has started has nothing to close.
         if "open" in ctx:
             await ctx["open"].aclose()
 
     return {
         "functions": [func(cast("WorkerCoroutine", job), name=job.__name__) for job in _JOBS],
-        # The prefix is in its id: tenants on one queue's Redis must not take each other's ticks.
+        # The prefix is part of the job's id: tenants on one Redis must not take each other's ticks.
         "cron_jobs": [cron(sweep, name=f"{settings.key_prefix}sweep", second=set(every), unique=True)],
         "redis_settings": RedisSettings.from_dsn(settings.jobs_url),
         "queue_name": queue_name(settings),
@@ -94,21 +94,21 @@ async def _tools(settings: Settings) -> AsyncIterator[Tools]:
 
 
 def __getattr__(name: str) -> Any:
-    """`arq workers.main.WorkerSettings`, and --check with it, read the environment when asked and not before."""
+    """WorkerSettings, for the arq command and its --check: the environment is read on access, not on import."""
     if name == "WorkerSettings":
         return type(name, (), worker_settings(load_settings()))
     raise AttributeError(name)
 
 
 async def serve(settings: Settings) -> None:
-    """Works until SIGTERM or SIGINT; begins anew, after a jittered pause, whenever the queue's Redis goes away."""
+    """Works until SIGTERM or SIGINT; restarts after a jittered pause whenever the queue's Redis is unavailable."""
     for warning in settings.warnings():
         _log.warning(warning)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
-    # They outlive the queue's absences: an outage is what the metrics are for.
+    # The tools outlive outages of the queue: that is when the metrics are needed most.
     async with _tools(settings) as tools:
         await _work(settings, tools, stop)
     _log.info("the worker has stopped")
@@ -116,7 +116,7 @@ async def serve(settings: Settings) -> None:
 
 async def _work(settings: Settings, tools: Tools, stop: asyncio.Event) -> None:
     stopped = asyncio.create_task(stop.wait())
-    away, pause = False, 0.1
+    unavailable, pause = False, 0.1
     while not stop.is_set():
         worker = Worker(
             **worker_settings(settings, tools) | {"redis_settings": None},
@@ -124,18 +124,18 @@ async def _work(settings: Settings, tools: Tools, stop: asyncio.Event) -> None:
             handle_signals=False,
         )
         working = asyncio.create_task(worker.async_run())
-        if not away:
+        if not unavailable:
             _log.info("the worker is starting", queue=queue_name(settings))
         await asyncio.wait((working, stopped), timeout=_MAX_BACKOFF, return_when=asyncio.FIRST_COMPLETED)
         if not working.done() and not stop.is_set():
-            if away:
+            if unavailable:
                 _log.info("the job queue is back")
-            away, pause = False, 0.1
+            unavailable, pause = False, 0.1
             await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
         failure = await _end(worker, working)
-        if failure and not away:
-            _log.warning("the job queue is away", error=f"{type(failure).__name__}: {failure}")
-            away = True
+        if failure and not unavailable:
+            _log.warning("the job queue is unavailable", error=f"{type(failure).__name__}: {failure}")
+            unavailable = True
         if not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 # Jitter spreads the return of a fleet.
@@ -144,19 +144,19 @@ async def _work(settings: Settings, tools: Tools, stop: asyncio.Event) -> None:
 
 
 async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | None:
-    """Lets the jobs in hand finish, closes the connections, and returns what ended the worker, if anything did."""
+    """Lets running jobs finish, closes the connections, and returns the error that ended the worker, if any."""
     failure: Exception | None = None
     worker.allow_pick_jobs = False
     if worker.tasks:
         await asyncio.wait(worker.tasks.values(), timeout=STOP_SECONDS)
     while not working.done():
-        # Once is not enough: a cancellation that meets a connection being made is now and then lost in there.
+        # Once is not enough: a cancellation while a connection is being made is sometimes lost.
         working.cancel()
         await asyncio.wait((working,), timeout=0.5)
     if not working.cancelled() and isinstance(ended := working.exception(), Exception):
         failure = ended
     jobs = list(worker.tasks.values())
-    # Left to close(), whatever they raise, a cancellation too, would come out of it and end this process.
+    # If they were left, close() would pass on whatever they raise, even a cancellation, and so end this process.
     worker.tasks.clear()
     for job in jobs:
         job.cancel()
@@ -168,7 +168,7 @@ async def _end(worker: Worker, working: "asyncio.Task[None]") -> Exception | Non
             await worker.close()
     except QUEUE_ERRORS as error:
         failure = failure or error
-        # close() has got no further than to the queue.
+        # close() stopped at the queue.
         with contextlib.suppress(*QUEUE_ERRORS):
             if worker.on_shutdown:
                 await worker.on_shutdown(worker.ctx)

@@ -1,4 +1,4 @@
-"""What a worker counts, and where Prometheus asks for it."""
+"""The metrics of a worker, and the port where Prometheus scrapes them."""
 
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -19,7 +19,7 @@ MOST_EVENTS = 20
 """Events with metrics of their own, unless DAEGI_METRICS_EVENTS names them."""
 
 VISIBLE_SECONDS = 60.0
-"""Seconds for which a worker tells what it saw, as long as a sweep of all events takes: another may see them next."""
+"""Seconds for which a worker exports what it saw, as long as a sweep of all events: then another may have seen them."""
 
 _JOB_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -29,7 +29,7 @@ Outcome = Literal["done", "left", "refused", "failed"]
 
 
 class WorkerMetrics:
-    """The worker's metrics. Every worker tells of an event what it last saw: over workers take the maximum."""
+    """The worker's metrics. Every worker exports what it last saw of an event: take the maximum over the workers."""
 
     def __init__(self, settings: Settings, functions: Iterable[str] = ()) -> None:
         self.registry = metrics = Metrics()
@@ -75,7 +75,7 @@ class WorkerMetrics:
 
     @contextmanager
     def job(self, function: str) -> Iterator[list[Outcome]]:
-        """Around a job; its outcome is put into the list."""
+        """Times and counts a job, which puts its outcome into the list."""
         began = time.perf_counter()
         outcome: list[Outcome] = []
         try:
@@ -85,42 +85,42 @@ class WorkerMetrics:
             self._jobs.add(1, function, outcome[0] if outcome else "failed")
 
     def queue(self, depth: int) -> None:
-        """So many jobs wait."""
+        """Sets the number of waiting jobs."""
         self._depth.set(depth)
 
     def repaired(self, entries: int) -> None:
-        """So many entries were missing."""
+        """Counts the entries that a repair wrote back."""
         self._repaired.add(entries)
 
     def redis(self, servers: Iterable[Server]) -> None:
-        """How busy and full Redis is."""
+        """Sets how busy and how full Redis is."""
         for server in servers:
             self._cpu.set(server.cpu_user, server.address, "user")
             self._cpu.set(server.cpu_system, server.address, "system")
             self._memory.set(server.memory, server.address)
             self._memory_limit.set(server.memory_limit, server.address)
 
-    def wants(self, event_id: str, waiting: int) -> bool:
-        """Whether this event, with so many in line, has metrics of its own: the longest lines, or those chosen."""
+    def exports(self, event_id: str, waiting: int) -> bool:
+        """Whether an event with this many people in line has metrics: the longest lines do, or the chosen events."""
         if self._chosen:
             return event_id in self._chosen
         exported = self._exported()
         return event_id in exported or len(exported) < MOST_EVENTS or waiting > min(exported.values())
 
     def forget(self, event_id: str) -> None:
-        """This event is no more, or not among the longest."""
+        """Removes the metrics of an event that has ended or is not among the longest."""
         self._seen.pop(event_id, None)
         for family in (self._people, *self._event.values()):
             family.forget(event_id)
 
     def event(self, event_id: str, found: Described, *, grace: bool) -> None:
-        """How an event stands."""
+        """Sets the metrics of an event."""
         standing = found.standing
-        # Of two jobs the later one may have the older answer, and a counter that falls has begun anew.
+        # The later of two jobs may bring the older answer, and Prometheus takes a counter that falls for a restart.
         if 0 < self._seen.get(event_id, 0) - standing.now < _OVERTAKEN_MS:
             return
-        # Asked for again: others were told while this one was looked at.
-        if not self.wants(event_id, standing.waiting):
+        # Checked again: other events may have been exported while this one was read.
+        if not self.exports(event_id, standing.waiting):
             return
         exported = self._exported()
         if event_id not in exported and len(exported) >= MOST_EVENTS:
@@ -140,7 +140,7 @@ class WorkerMetrics:
 
     @asynccontextmanager
     async def served(self, settings: Settings) -> AsyncIterator[None]:
-        """Answers /metrics on a port of its own; a port that is taken costs the metrics, not the worker."""
+        """Serves /metrics on a port of its own. If that is taken, the worker runs without metrics."""
         if not settings.worker_metrics_port:
             yield
             return

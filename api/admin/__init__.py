@@ -1,1 +1,1 @@
-"""What operators ask for."""
+"""The admin API, for operators."""

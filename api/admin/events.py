@@ -1,4 +1,4 @@
-"""What operators ask for: list, read and change events."""
+"""The admin API: operators list, read and change events."""
 
 from collections.abc import Sequence
 from hmac import compare_digest
@@ -54,7 +54,7 @@ class Admin:
         return await self._describe(request.parameters["event_id"])
 
     async def change_event(self, request: Request) -> Response:
-        """PUT /api/v1/admin/events/{event_id}: declares it, and changes what the body names, from the next call on."""
+        """PUT /api/v1/admin/events/{event_id}: declares it and changes what the body names, from the next call on."""
         self._authorize(request)
         event_id = request.parameters["event_id"]
         if not EVENT_ID.fullmatch(event_id):
@@ -80,7 +80,7 @@ class Admin:
         return await self._describe(event_id)
 
     async def relog_event(self, request: Request) -> Response:
-        """POST /api/v1/admin/events/{event_id}/relog: has a damaged line's log written anew from its members."""
+        """POST /api/v1/admin/events/{event_id}/relog: asks for a damaged line's log to be rebuilt from its members."""
         self._authorize(request)
         event_id = request.parameters["event_id"]
         if not EVENT_ID.fullmatch(event_id) or not await self._line.request_log_rebuild(event_id):
@@ -117,7 +117,7 @@ class Admin:
         if not self._keys:
             raise HttpError(503, "ADMIN_DISABLED", "set DAEGI_ADMIN_KEYS to use the admin API")
         given = request.bearer().encode("latin-1")
-        # Every key is compared, so that the time tells nothing about which one nearly fits.
+        # Every key is compared, so that the time does not reveal which one nearly matches.
         fits = [compare_digest(given, key) for key in self._keys]
         if not any(fits):
             raise HttpError(

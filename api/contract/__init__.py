@@ -1,1 +1,1 @@
-"""What the api promises: every operation with what it is asked and what it answers, and its description."""
+"""What the api promises: every operation with its request, its answers and its description."""

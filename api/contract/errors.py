@@ -1,4 +1,4 @@
-"""The codes of the error envelope, and what our errors are over HTTP."""
+"""The codes of the error envelope, and how our exceptions map to HTTP."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ MEANINGS: Mapping[str, str] = {
 
 
 def translate(error: Exception) -> HttpError | None:
-    """What an error that is raised on purpose is over HTTP; None for one that is not."""
+    """The HTTP error for an exception that is raised on purpose; None for any other."""
     if not isinstance(error, errors.DaegiError):
         return None
     message = str(error)

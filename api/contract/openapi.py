@@ -42,7 +42,7 @@ def describe() -> Json:
     for one in OPERATIONS:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, components)
     for struct in {EventPath} | {struct for one in OPERATIONS for struct in (one.query, one.headers) if struct}:
-        # Each field is a parameter of its own.
+        # Each of its fields becomes a parameter.
         del components[struct.__name__]
     return {
         "openapi": "3.1.0",
@@ -87,7 +87,7 @@ def _operation(one: Operation, components: Mapping[str, Json]) -> Json:
     if one.tag == "admin":
         described["security"] = [{"admin": []}]
     elif one.query is TokenQuery:
-        # Or in the query.
+        # {}: the token may be in the query instead.
         described["security"] = [{"waiting": []}, {}]
     places = {"path": EventPath if "{event_id}" in one.path else None, "query": one.query, "header": one.headers}
     if parameters := [it for where, struct in places.items() for it in _parameters(where, struct, components)]:

@@ -1,4 +1,4 @@
-"""Serves the description of the api: to programs as OpenAPI, to readers as a page."""
+"""Serves the description of the api: as OpenAPI for programs, as a page for people."""
 
 from api.contract import openapi, reference_page
 from api.http.request import Request
@@ -12,7 +12,7 @@ _PAGE_HEADERS = (
 
 
 class Reference:
-    """Both are made once, before anybody has to wait for them: that takes some 10 ms."""
+    """Both are built once, at the start, so that no request waits for the 10 ms that this takes."""
 
     def __init__(self) -> None:
         self._document = Response(200, openapi.document())

@@ -1,4 +1,4 @@
-"""The description of the api as a page to be read, made from the same data as /openapi.json."""
+"""The description of the api as an HTML page, made from the same data as /openapi.json."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -80,7 +80,7 @@ def _content(described: Json) -> str:
 
 
 def _type(schema: dict[str, Any], needed: bool = True) -> str:
-    """A schema in short: a link to a body, or its kind with its bounds."""
+    """A short form of a schema: a link to a body, or its type with its bounds."""
     if not needed:
         return f"{_type(schema)}, optional"
     if "$ref" in schema:

@@ -1,4 +1,4 @@
-"""Every operation of the api: the one table that routes and their description are made from."""
+"""Every operation of the api. Routes and the OpenAPI description are both made from this table."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,14 +22,14 @@ TAGS: Mapping[Tag, str] = {
 
 
 class Link(NamedTuple):
-    """A field of an answer is what another operation asks for, in a field of its body or as its token."""
+    """A field of an answer that another operation takes, in a field of its body or as its token."""
 
     operation: str
     field: str
 
 
 class ResponseSpec(NamedTuple):
-    """What is no error: a struct in JSON, a text of this media type, or nothing."""
+    """An answer that is not an error: a struct in JSON, a text of this media type, or nothing."""
 
     status: int
     what: Described | str | None
@@ -38,7 +38,7 @@ class ResponseSpec(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A method of a path, and its refusals beside those of its tag."""
+    """A method of a path, with the refusals that its tag does not have anyway."""
 
     name: str
     method: str
@@ -51,7 +51,7 @@ class Operation(NamedTuple):
     headers: Described | None = None
     body: Described | None = None
     needed: str = ""
-    """A field of the body without which it is refused."""
+    """A field that the body must have."""
 
 
 ALWAYS: Mapping[Tag, Refusals] = {
@@ -60,10 +60,10 @@ ALWAYS: Mapping[Tag, Refusals] = {
     "admin": {401: ("UNAUTHORIZED",), 500: ("INTERNAL_ERROR",), 503: ("ADMIN_DISABLED", "UNAVAILABLE")},
     "operations": {500: ("INTERNAL_ERROR",)},
 }
-"""What may happen to any operation of a tag."""
+"""The refusals that every operation of a tag may answer with."""
 
 NOWHERE: Refusals = {404: ("NOT_FOUND",), 405: ("METHOD_NOT_ALLOWED",)}
-"""What is answered where there is no operation."""
+"""The answers where there is no operation."""
 
 _WAITING = (Link("status", "waiting_token"), Link("enter", "waiting_token"), Link("leave", "waiting_token"))
 _EVENT = "/api/v1/admin/events/{event_id}"
@@ -84,7 +84,7 @@ def _leave(name: str, method: str, summary: str) -> Operation:
 
 
 def _read(path: str, summary: str, answers: Mapping[int, Described | str]) -> tuple[Operation, Operation]:
-    """GET of something that is answered from memory, and HEAD of it."""
+    """GET and HEAD of something that is answered from memory."""
     name = path.strip("/").removesuffix(".json")
     whole = tuple(ResponseSpec(status, what) for status, what in answers.items())
     bare = tuple(ResponseSpec(status, None) for status in answers)
@@ -227,7 +227,7 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def bind(handlers: Mapping[str, Handler]) -> list[Route]:
-    """The routes of all operations, given each one's handler by its name.
+    """The routes of all operations. `handlers` has a handler for each operation's name.
 
     HEAD has no handler of its own: it is answered wherever GET is. Raises ValueError unless the names agree.
     """

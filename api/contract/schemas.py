@@ -1,4 +1,4 @@
-"""What requests and answers look like: the one source for decoding, encoding and describing them."""
+"""Requests and answers as structs, from which they are decoded, encoded and described."""
 
 from typing import Annotated, Literal
 
@@ -15,13 +15,13 @@ MIN_KEY, MAX_KEY = 16, 128
 """Characters of an Idempotency-Key: a guessable one would hand out somebody's token."""
 
 MAX_ETA = 31_536_000
-"""Seconds: a year, and whatever is longer, for a rate may be as small as a number can be."""
+"""Seconds: a year. Longer waits are cut to this, because a rate may be arbitrarily small."""
 
 ErrorCode = Annotated[str, Meta(extra_json_schema={"enum": sorted(MEANINGS)})]
 EventId = Annotated[str, Meta(examples=["concert"], extra_json_schema={"pattern": f"^{EVENT_ID.pattern}$"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 People = Annotated[int, Meta(ge=0)]
-# Described only: there is a code of its own for one that is missing.
+# Only described, not enforced: a missing token has an error code of its own.
 _NOT_EMPTY = {"minLength": 1}
 WaitingToken = Annotated[
     str, Meta(description="Of status, enter and leave: who this is. Opaque", extra_json_schema=_NOT_EMPTY)

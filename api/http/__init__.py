@@ -1,1 +1,1 @@
-"""HTTP without a word about queues: requests, responses, errors, routing, and the two protocols that servers speak."""
+"""HTTP, with no knowledge of queues: requests, responses, errors, routing and adapters for ASGI and RSGI."""

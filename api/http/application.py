@@ -1,4 +1,4 @@
-"""From a request to a response: the route, one envelope for whatever goes wrong, and what every answer carries."""
+"""From a request to a response: routing, one envelope for every error, and the headers that every answer carries."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -17,14 +17,14 @@ from shared.telemetry import error_reports
 _log = structlog.get_logger(__name__)
 
 Translate = Callable[[Exception], HttpError | None]
-"""What an error that is raised on purpose is over HTTP; None for one that is not."""
+"""The HTTP error for an exception that is raised on purpose; None for any other."""
 
 Observe = Callable[[str, int, float], None]
-"""Takes note of an answer: its endpoint, its status, and the seconds until it was ready."""
+"""Records an answer: its endpoint, its status, and the seconds until it was ready."""
 
 
 class Application:
-    """What the adapters of both protocols serve. `running` is its life; `router` is set by it."""
+    """What the adapters of both protocols serve. `running` is its lifespan, and sets `router`."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class Application:
         self._always: tuple[Header, ...] = ()
 
     def running(self) -> AbstractAsyncContextManager[None]:
-        """Serve within it."""
+        """The lifespan: serve only within this context."""
         return self._running(self)
 
     def close_connections(self) -> None:
-        """From now on every answer ends its connection."""
+        """From now on every answer closes its connection."""
         self._always = CLOSE
 
     async def respond(self, request: Request) -> AnyResponse:

@@ -1,4 +1,4 @@
-"""ASGI 3: what uvicorn, hypercorn and tests speak."""
+"""The adapter for ASGI 3, which uvicorn, hypercorn and the tests use."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AsyncExitStack
@@ -47,7 +47,7 @@ class AsgiRequest(Request):
             body += bytes(message.get("body", b""))
             if len(body) > MAX_BODY:
                 raise too_large()
-            # Another receive() to be told that there is no more costs granian two changes of threads.
+            # One more receive(), only to learn that there is no more, costs granian two thread switches.
             if len(body) == length or not message.get("more_body", False):
                 return body
 
@@ -68,16 +68,16 @@ class Asgi:
             else:
                 await _stream(response, receive, send)
         elif scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000})
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         stack = AsyncExitStack()
         try:
             await stack.enter_async_context(self._application.running())
-        except Exception as error:  # noqa: BLE001 - ASGI wants it said, not raised
+        except Exception as error:  # noqa: BLE001 - ASGI wants a message, not an exception
             await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
             return
         await send({"type": "lifespan.startup.complete"})

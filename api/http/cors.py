@@ -1,4 +1,4 @@
-"""Lets pages of other origins call the api from a browser."""
+"""CORS: lets pages of other origins call the api from a browser."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _PREFLIGHT: tuple[Header, ...] = (
 
 
 class Cors:
-    """The origins given may; ["*"] lets all."""
+    """Allows the given origins; ["*"] allows all."""
 
     def __init__(self, origins: Sequence[str]) -> None:
         self.enabled = bool(origins)
@@ -22,7 +22,7 @@ class Cors:
         self._origins = frozenset(origins)
 
     def headers(self, request: Request) -> tuple[Header, ...]:
-        """What a browser needs to see beside the answer."""
+        """The headers that a browser needs on every answer."""
         vary: tuple[Header, ...] = () if self._any else (("vary", "origin"),)
         values = request.header_values("origin")
         if not values or not (self._any or values[0] in self._origins):

@@ -1,11 +1,11 @@
-"""Refusals, and the one envelope that every error is told in."""
+"""Refusals, and the envelope that every error is sent in."""
 
 from typing import Any
 
 from api.http.response import Header, Response, json_response, retry_after
 
 CLOSE: tuple[Header, ...] = (("connection", "close"),)
-"""For an answer after which the rest of the body stays unread: the connection cannot be used again."""
+"""For an answer that leaves the rest of the body unread: the connection cannot be used again."""
 
 
 class HttpError(Exception):
@@ -35,7 +35,7 @@ class HttpError(Exception):
 
 
 class UnexpectedError(Exception):
-    """A fault of ours that several requests share, as those of a batch do: it is reported only once.
+    """A fault of ours that several requests share, such as those of a batch. It is reported only once.
 
     `tags` go into the log line and the report; its cause is the error itself.
     """

@@ -1,4 +1,4 @@
-"""What a handler is given: one HTTP request, read as far as it asks, whatever protocol the server speaks."""
+"""What a handler is given: one HTTP request, whichever protocol the server speaks, read only as far as needed."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from api.http.errors import CLOSE, HttpError, invalid
 from api.http.slow_bodies import SlowBodies
 
 MAX_BODY = 16 * 1024
-"""Bytes of a request's body; more is refused with 413."""
+"""Bytes that a request's body may have; more is refused with 413."""
 
 _TRACE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _MOST_PARAMETERS = 16
@@ -25,7 +25,7 @@ BodyT = TypeVar("BodyT")
 
 
 class EndsEarlyError(Exception):
-    """The client closed the connection, or its own half of it, in the middle of the body."""
+    """The client closed the connection, or its half of it, in the middle of the body."""
 
 
 class Request(ABC):
@@ -34,7 +34,7 @@ class Request(ABC):
     __slots__ = ("_slow_bodies", "method", "parameters", "path", "query")
 
     ends_early: ClassVar[type[Exception]] = EndsEarlyError
-    """What reading a body raises when it is cut short."""
+    """The exception that is raised when a body is cut short."""
 
     def __init__(self, method: str, path: str, query: str, slow_bodies: SlowBodies) -> None:
         self.method, self.path, self.query = method, path, query
@@ -44,7 +44,7 @@ class Request(ABC):
     @property
     @abstractmethod
     def peer(self) -> str | None:
-        """The address of whoever is connected, perhaps with a port; None on a Unix socket."""
+        """The address of the connected client or proxy, perhaps with a port; None on a Unix socket."""
 
     @abstractmethod
     def header(self, name: str) -> str | None:
@@ -59,13 +59,13 @@ class Request(ABC):
 
     @abstractmethod
     def _receive(self, length: int) -> Awaitable[bytes]:
-        """The body, which has this many bytes, or with -1 nobody knows how many. Raises `ends_early`, and HttpError
-        413 as soon as it has more than MAX_BODY.
+        """The body, of `length` bytes (-1: unknown). Raises `ends_early`, and HttpError 413 as soon as the body has
+        more than MAX_BODY bytes.
         """
 
     async def body(self) -> bytes:
-        """The whole body. Raises HttpError 413 above MAX_BODY bytes, without reading on, 408 when it does not come,
-        400 when it ends too early.
+        """The whole body. Raises HttpError 413 above MAX_BODY bytes, without reading on, 408 when it does not arrive
+        in time, 400 when it ends too early.
         """
         declared = self.header("content-length")
         length = -1
@@ -81,7 +81,7 @@ class Request(ABC):
         except asyncio.CancelledError as error:
             raise slow_bodies.refusal(task, error) from None
         except self.ends_early:
-            # It may have closed its own half only, and be listening: unanswered, granian would tell it 500.
+            # The client may have closed only its half and still be listening: without this, granian would answer 500.
             raise invalid("the body ends too early") from None
         finally:
             reading.discard(task)
@@ -118,7 +118,10 @@ class Request(ABC):
         return given[0] if given and _TRACE_ID.fullmatch(given[0]) else os.urandom(8).hex()
 
     def _unreadable(self, body: bytes, error: Exception) -> HttpError:
-        """Looked at only now: whoever sends JSON and calls it something else, as curl does, is understood."""
+        """Says why the body could not be decoded.
+
+        The headers are looked at only now, because JSON with another content type, as curl sends it, is accepted.
+        """
         coding = self.header("content-encoding")
         if coding and coding.lower() != "identity":
             message = "the body is compressed: send it as it is, without Content-Encoding"
@@ -142,7 +145,7 @@ def too_large() -> HttpError:
 
 
 def unreadable_header(name: str) -> HttpError:
-    """The refusal of a header that is there and that the server does not hand on."""
+    """The refusal of a header that was sent but that the server does not pass on."""
     return invalid(f"the header {name} has characters that are not ASCII")
 
 

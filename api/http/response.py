@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer. Its length needs no header: the adapters know it."""
+    """A complete answer. Its length needs no header: the adapters know it."""
 
     status: int
     body: bytes
@@ -28,9 +28,9 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 
 class StreamingResponse(msgspec.Struct, frozen=True):
-    """An answer that is sent piece by piece as `chunks` yields it, until it ends or the client is gone.
+    """An answer that is sent piece by piece as `chunks` yields it, until `chunks` ends or the client is gone.
 
-    Either way the generator is closed, so its `finally` is where to clean up.
+    Either way the generator is closed, so it can clean up in its `finally`.
     """
 
     status: int

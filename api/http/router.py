@@ -1,4 +1,4 @@
-"""Which handler answers a method of a path."""
+"""Finds the handler for a method and a path."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from api.http.response import AnyResponse, Response
 Handler = Callable[[Request], Awaitable[AnyResponse]]
 
 OTHER = "other"
-"""The endpoint of whatever is at no path of ours: metrics' labels are not for others to choose."""
+"""The endpoint label of every unknown path: clients must not be able to create metric labels."""
 
 _PARAMETER = re.compile(r"\\{(\w+)\\}")
 
@@ -30,7 +30,7 @@ class _Endpoint(NamedTuple):
 
 
 class Router:
-    """Finds handlers. HEAD is answered wherever GET is: servers leave the body away."""
+    """Finds handlers. HEAD is answered wherever GET is: the servers omit the body."""
 
     def __init__(self, routes: Iterable[Route] = ()) -> None:
         self._plain: dict[str, _Endpoint] = {}
@@ -42,9 +42,9 @@ class Router:
                 endpoint.methods["HEAD"] = handler
 
     def find(self, request: Request) -> tuple[str, Handler]:
-        """The endpoint (its path as the route has it) and its handler; sets the request's parameters.
+        """The endpoint (the path as the route spells it) and its handler; sets the request's parameters.
 
-        The handler raises HttpError 404 or 405 if there is none.
+        If there is no such operation, the handler raises HttpError 404 or 405.
         """
         endpoint = self._plain.get(request.path) or self._match(request)
         if endpoint is None:

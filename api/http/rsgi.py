@@ -1,4 +1,4 @@
-"""RSGI: granian's own protocol, which answers in one call where ASGI needs two."""
+"""The adapter for RSGI, granian's own protocol, which answers in one call where ASGI needs two."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -15,7 +15,7 @@ from api.http.streaming import stream
 
 
 class RsgiRequest(Request):
-    """A request as RSGI has it. Of headers that are not ASCII granian tells the name and hides the value."""
+    """A request as RSGI has it. Granian names a header that is not ASCII, but hides its value."""
 
     __slots__ = ("_headers", "_protocol", "_scope")
 
@@ -75,5 +75,5 @@ class Rsgi:
             protocol.response_bytes(response.status, list(response.headers), response.body)
         else:
             transport = protocol.response_stream(response.status, list(response.headers))
-            # The stream ends when the transport is let go, also after a failure: RSGI has no way to say that one broke.
+            # The stream ends when the transport is dropped, even after a failure: RSGI cannot mark a stream as broken.
             await stream(response.chunks, transport.send_bytes, protocol.client_disconnect, ProtocolClosed)

@@ -18,8 +18,10 @@ async def stream(
     gone: Callable[[], Awaitable[None]],
     closed: type[Exception],
 ) -> bool:
-    """Sends every chunk until there are no more, or until `gone` returns or `send` raises `closed`, because the client
-    is; then closes the generator. Returns whether all were sent. What the generator raises is logged and reported.
+    """Sends every chunk, then closes the generator. Returns whether all were sent.
+
+    It stops early when the client is gone: `gone` returns then, or `send` raises `closed`. Errors of the generator are
+    logged and reported.
     """
     sender, watcher = asyncio.create_task(_send_all(chunks, send)), asyncio.create_task(_wait(gone))
     try:

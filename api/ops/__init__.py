@@ -1,1 +1,1 @@
-"""What orchestrators and Prometheus ask for."""
+"""Endpoints for orchestrators and Prometheus."""

@@ -1,4 +1,4 @@
-"""What the ingress measures, for /metrics: requests as they are answered, the rest when somebody asks."""
+"""The metrics of the ingress. Requests are counted as they are answered, the rest is read at each scrape."""
 
 from api.serving.load_shedding import PendingLimit
 from api.serving.position_cache import PositionCache
@@ -8,7 +8,7 @@ from shared.telemetry.metrics import Buckets, Metrics
 
 
 class Traffic:
-    """Requests by endpoint and status, and the seconds from when their head was read to when their answer was ready."""
+    """Requests by endpoint and status, and the seconds from reading the head to the finished answer."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._seconds = metrics.histogram("http_request_duration_seconds", "Time until the answer is ready", "endpoint")
@@ -18,7 +18,7 @@ class Traffic:
         metrics.on_collect(self._look)
 
     def observe(self, endpoint: str, status: int, seconds: float) -> None:
-        """One was answered."""
+        """Counts an answered request."""
         buckets = self._buckets.get(endpoint)
         if buckets is None:
             buckets = self._buckets[endpoint] = self._seconds.labelled(endpoint)
@@ -34,10 +34,10 @@ class Traffic:
 def measure_ingress(
     metrics: Metrics, pending: PendingLimit, pulse: Pulse, outbox: WorkerOutbox, positions: PositionCache
 ) -> None:
-    """Has the state of the ingress looked at whenever its metrics are asked for."""
+    """Registers the metrics of the ingress's state, which is read at each scrape."""
     shed = metrics.counter("daegi_shed_requests", "Requests refused because too many waited")
     waiting = metrics.gauge("daegi_pending_requests", "Requests that wait for their answer")
-    held = metrics.gauge("daegi_heartbeats_held", "Heartbeats in memory that the workers have not been told yet")
+    held = metrics.gauge("daegi_heartbeats_held", "Heartbeats in memory, not sent to the workers yet")
     lag = metrics.gauge("daegi_heartbeat_lag_seconds", "Age of the oldest heartbeat held in memory", merge="max")
     grace = metrics.gauge(
         "daegi_door_grace", "1 while the silent are called too, after an absence of ours", merge="max"

@@ -1,4 +1,4 @@
-"""What orchestrators and Prometheus ask for. Answered from memory, never by Redis."""
+"""Endpoints for orchestrators and Prometheus. They are answered from memory, without Redis."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ from shared.telemetry.metrics import CONTENT_TYPE, Metrics
 class Probes:
     """Liveness, readiness and metrics.
 
-    A Redis outage takes no pod out of service: people should get our 503, not a balancer's.
+    A Redis outage does not make a pod unready: people should get our 503, not a balancer's.
     """
 
     def __init__(self, line: Line, pulse: Pulse, metrics: Metrics) -> None:

@@ -1,1 +1,1 @@
-"""What people ask for, and the backend that they are let into."""
+"""The queue API, for waiting people and for the protected backend."""

@@ -1,4 +1,4 @@
-"""What people are told of their place, made a batch at a time, and when to come back."""
+"""Builds the answers to joins and polls, a batch at a time: the place in line, and when to poll again."""
 
 import math
 import random
@@ -16,7 +16,7 @@ _FRONT_POLL_S = 2.0
 """Seconds between polls at the front (shared/line/DESIGN.md, "Polling, leases and the position index")."""
 
 _UNKNOWN_POLL_S = 10.0
-"""Seconds between polls while nobody is let in, so that nobody is late when it goes on."""
+"""Seconds between polls while nobody is let in: people soon notice when it goes on."""
 
 Status = Literal["waiting", "ready", "admitted"]
 
@@ -25,7 +25,7 @@ _STATUS: dict[int, tuple[Status, bool]] = {
     PollCode.READY: ("ready", True),
     PollCode.ADMITTED: ("admitted", False),
 }
-"""What a code is called, and whether the person may enter."""
+"""For each code, the status in the answer and whether the person may enter."""
 
 _REFUSED: dict[int, type[DaegiError]] = {
     JoinCode.KEY_REUSED: KeyReusedError,
@@ -44,7 +44,7 @@ class Answers:
     def to_joins(
         self, event_id: str, joined: Sequence[Joined], standing: Standing
     ) -> list[Response | type[DaegiError]]:
-        """For each the answer, or the error to raise."""
+        """The answer to each join, or the error to raise."""
         admitted, sign = JoinCode.ADMITTED, self._signer.waiting
         answers: list[Response | type[DaegiError]] = []
         for code, ticket, position in joined:
@@ -64,7 +64,7 @@ class Answers:
         standing: Standing,
         last_known: Callable[[int], int],
     ) -> list[Response | None]:
-        """For each the answer, None if the ticket is gone; in a damaged line `last_known` places them."""
+        """The answer to each poll, None if the ticket is gone. In a damaged line `last_known` gives the place."""
         gone, waiting, sign, now = PollCode.GONE, PollCode.WAITING, self._signer.waiting, standing.now
         answers: list[Response | None] = []
         for ticket, (code, position) in zip(tickets, polled, strict=True):
@@ -83,10 +83,10 @@ class Answers:
         return answers
 
     def from_memory(self, ticket: int, token: str, position: int, standing: Standing, now: int) -> Response:
-        """The answer to a poll under a lease, whose token stays good; `now` in ms."""
+        """The answer to a poll under a lease, whose token stays valid; `now` in ms."""
         return self._standing("waiting", token, position, eta(position, standing), now - ticket // 1000, False, True)
 
-    def _standing(  # noqa: PLR0917 - once a poll, and by position it costs less
+    def _standing(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
         self, status: Status, token: str, position: int, seconds: float | None, waited: int, ready: bool, rough: bool
     ) -> Response:
         after = self.poll_after_ms(seconds)
@@ -96,7 +96,7 @@ class Answers:
         return json_response(200, answer, retry_after(-(-after // 1000)))
 
     def poll_after_ms(self, seconds: float | None) -> int:
-        """When to come back: 2 s at the front, then a quarter of the ETA, with jitter so that crowds thin out."""
+        """When to poll again: 2 s at the front, else a quarter of the ETA, with jitter so that crowds spread out."""
         wished = _UNKNOWN_POLL_S if seconds is None else seconds / 4
         wished = max(wished, _FRONT_POLL_S)
         wished = min(wished, self._longest_poll)
@@ -104,9 +104,9 @@ class Answers:
 
 
 def eta(position: int, standing: Standing) -> float | None:
-    """Seconds until somebody at this position can come in; None while nobody can."""
+    """Seconds until somebody at this position can enter; None while nobody can."""
     missing = position - standing.tokens
-    # At rate 0 nobody beyond the tokens comes in, however fast the head of the line moved a moment ago.
+    # At rate 0 nobody beyond the tokens can enter, however fast the head of the line moved a moment ago.
     if standing.paused or standing.damaged or (missing > 0 and standing.rate <= 0):
         return None
     return min(missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0

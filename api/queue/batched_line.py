@@ -1,4 +1,4 @@
-"""The line as requests use it: those for one event that arrive together share script calls."""
+"""The line as requests use it: requests for one event that arrive together share script calls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ from shared.telemetry.metrics import Family, Metrics
 _log = structlog.get_logger(__name__)
 
 _PRESENT = frozenset((JoinCode.NEW, JoinCode.IN_LINE))
-"""Whose heartbeat a join writes: the others are in no line."""
+"""The joins whose heartbeat is written: the others are not in line."""
 
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -39,10 +39,10 @@ _MAX_ENTERS = 100
 
 
 class BatchedLine:
-    """Joins, polls, enters and leaves of every event, in batches; redeems one by one.
+    """Joins, polls, enters and leaves of every event, in batches, and redeems, one by one.
 
-    Each call returns a future. It raises UnavailableError at once while the event's Redis does not answer,
-    OverloadedError when too many wait, UnexpectedError for a fault of ours.
+    Each call returns a future. It raises UnavailableError at once while the event's Redis is unavailable,
+    OverloadedError when too many requests wait, UnexpectedError for a fault of ours.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class BatchedLine:
         self._batchers = (joins, polls, enters, leaves)
 
     async def drain(self) -> None:
-        """Waits for every batch in flight, round trip 2 included; then refuses the requests that are held back."""
+        """Waits for every batch in flight, including round trip 2; then refuses the requests that are held back."""
         for batcher in self._batchers:
             await batcher.drain()
         self._pending.refuse_all_held()
 
     async def redeem(self, event_id: str, ticket: int, issued: int, key: str) -> Redeemed:
-        """Redeems one reservation, in no batch: see Line.redeem."""
+        """Redeems one reservation, without a batch: see Line.redeem."""
         with self._pending.one(), self._translated(event_id):
             return await self._line.redeem(event_id, ticket, issued, key)
 
@@ -104,7 +104,7 @@ class BatchedLine:
                     raise TooManyEventsError from None
                 raise
             except NotReplicatedError:
-                # It may be the event's first, and who is in line has to be swept whether they come back or not.
+                # These joins may have opened the event: workers have to sweep it whether or not people retry.
                 self._outbox.mark_changed(event_id)
                 raise
         standing = batch.standing
@@ -120,7 +120,7 @@ class BatchedLine:
         await self._confirm(event_id, present, standing)
 
     async def _confirm(self, event_id: str, tickets: list[int], standing: Standing) -> None:
-        """Round trip 2 of a batch of joins. The callers have their answer: what fails here is left to repair."""
+        """Round trip 2 of a batch of joins. The callers have their answers, so a failure here is left to repair."""
         try:
             with self._translated(event_id):
                 note = self._line.notes_activity and self._outbox.claim_activity(event_id, standing.now)
@@ -138,7 +138,7 @@ class BatchedLine:
             standing, polled = await self._line.poll(event_id, tickets, grace=self._pulse.grace)
         last_known = partial(self._positions.last_known, event_id)
         deliver(self._answers.to_polls(event_id, tickets, polled, standing, last_known))
-        self._learn(event_id, standing, any(one.code != PollCode.GONE for one in polled))
+        self._observe(event_id, standing, any(one.code != PollCode.GONE for one in polled))
 
     async def _flush_enters(
         self, event_id: str, tickets: list[int], deliver: "Deliver[tuple[Entered, Standing]]"
@@ -146,7 +146,7 @@ class BatchedLine:
         with self._translated(event_id):
             standing, entered = await self._line.enter(event_id, tickets, grace=self._pulse.grace)
         deliver([(one, standing) for one in entered])
-        self._learn(event_id, standing, any(one.code != EnterCode.GONE for one in entered))
+        self._observe(event_id, standing, any(one.code != EnterCode.GONE for one in entered))
 
     async def _flush_leaves(self, event_id: str, tickets: list[int], deliver: "Deliver[None]") -> None:
         with self._translated(event_id):
@@ -155,9 +155,9 @@ class BatchedLine:
         if left:
             self._outbox.mark_changed(event_id)
 
-    def _learn(self, event_id: str, standing: Standing, somebody: bool) -> None:
+    def _observe(self, event_id: str, standing: Standing, somebody: bool) -> None:
         self._clock.sync(standing.now)
-        # An old token of an event that is long gone must not list it again.
+        # An old token must not put an event that is long gone back on the list.
         if not somebody:
             return
         self._positions.observe(event_id, standing)
@@ -167,8 +167,8 @@ class BatchedLine:
 
     @contextmanager
     def _translated(self, event_id: str) -> Iterator[None]:
-        """Around a call: refuses at once while the event's Redis does not answer, has the pulse look when it seems to
-        have gone, and wraps faults of ours so that a batch reports them once.
+        """Around a call: refuses at once while the event's Redis is unavailable, lets the pulse check when it seems to
+        have become so, and wraps faults of ours so that a batch reports them only once.
         """
         if self._line.is_away(event_id):
             raise UnavailableError
@@ -184,7 +184,7 @@ class BatchedLine:
 
     @contextmanager
     def _may_open(self) -> Iterator[None]:
-        """Counts a batch that may be opening an event, until that is known: a flood of names comes all at once."""
+        """Counts a batch that may open an event until that is known: a flood of new names comes all at once."""
         self._opening += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""What people ask for: join, status, enter, leave; and redeem, which the protected backend asks for."""
+"""The handlers of join, status, enter and leave, for people, and of redeem, for the protected backend."""
 
 from hashlib import blake2b
 
@@ -59,7 +59,7 @@ class Queue:
             raise HttpError(400, "MISSING_EVENT_ID", 'event_id is missing: send {"event_id": "..."}')
         if not EVENT_ID.fullmatch(event_id):
             raise invalid(f"event_id must match {EVENT_ID.pattern}")
-        who = self._identity.who(request, ask.user_id)
+        who = self._identity.identify(request, ask.user_id)
         key = idempotency_key(request)
         if key:
             key += blake2b(who, digest_size=8).digest()
@@ -76,14 +76,14 @@ class Queue:
         placed = self._positions.place(token)
         if placed:
             position, standing, now, late = placed
-            # In the first half of a lease its own exact poll is heartbeat enough.
+            # In the first half of a lease, the exact poll that began it is heartbeat enough.
             if not late or self._outbox.record_heartbeat(event_id, ticket):
                 self._outbox.mark_changed(event_id)
                 return self._answers.from_memory(ticket, text, position, standing, now)
         try:
             answer = await self._line.poll(event_id, ticket)
         except OverloadedError:
-            # Nobody loses their place by an overload: a refused poll is a heartbeat all the same.
+            # An overload must not cost anybody their place: a refused poll still counts as a heartbeat.
             self._outbox.record_heartbeat(event_id, ticket)
             raise
         if answer is None:

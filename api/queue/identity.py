@@ -1,4 +1,4 @@
-"""Who sends a request: a user whom the gateway verified, a label, and the Idempotency-Key of a retry."""
+"""Who sends a request: a user verified by the gateway, or a label, and the Idempotency-Key of a retry."""
 
 from hashlib import blake2b
 
@@ -8,20 +8,20 @@ from api.http.request import Request
 
 
 class Identity:
-    """`user_header`: where a gateway names the verified user; None without one."""
+    """`user_header` is the header in which a gateway names the verified user, None without such a gateway."""
 
     def __init__(self, user_header: str | None) -> None:
         self._user_header = user_header.lower() if user_header else None
 
-    def who(self, request: Request, label: str | None) -> bytes:
+    def identify(self, request: Request, label: str | None) -> bytes:
         """b'' for nobody, b'u' and a label, or b'v' and the user in the trusted header. Raises HttpError 400."""
         if self._user_header is None:
             return b"u" + label.encode() if label else b""
         verified = request.header_values(self._user_header)
-        # One of them the client's own: whom the gateway means cannot be told.
+        # One of them is the client's own, and nobody can tell which one the gateway set.
         if len(verified) > 1:
             raise invalid("the user header must be there once")
-        # Raises 400 for one that the server cannot read: its user must not pass for nobody.
+        # Raises 400 for a header that the server cannot read: its user must not be taken for an anonymous one.
         named = request.header(self._user_header)
         if named:
             user = named.encode("latin-1")
@@ -40,14 +40,14 @@ def idempotency_key(request: Request) -> bytes:
         return b""
     if not MIN_KEY <= len(key) <= MAX_KEY:
         raise invalid(f"Idempotency-Key must have {MIN_KEY} to {MAX_KEY} characters")
-    # Over RSGI others cannot be read, and what one process takes another must not refuse.
+    # RSGI cannot read other characters, and one process must not refuse a key that another one accepts.
     if not key.isascii():
         raise invalid("Idempotency-Key may have ASCII characters only")
     return blake2b(key.encode(), digest_size=16).digest()
 
 
 def waiting_token(request: Request) -> str:
-    """The query's `token`, else the bearer token, which proxies don't log. Raises HttpError 400 without either."""
+    """The query's `token`, else the bearer token, which proxies don't log. Raises HttpError 400 if there is neither."""
     query = request.query
     if query.startswith("token=") and "&" not in query and "%" not in query:
         token = query[6:]

@@ -9,17 +9,17 @@ from api.http.errors import HttpError
 from api.http.request import Request
 
 MAX_ADDRESSES = 65_536
-"""Addresses remembered, 160 bytes each. Who is forgotten, the longest silent first, has a full bucket: a flood of
-addresses refuses nobody."""
+"""Addresses remembered, 160 bytes each. The one longest silent is forgotten first, and starts again with a full
+bucket: a flood of addresses gets nobody refused."""
 
 _MINUTE = 60_000_000_000
 _IPV4_IN_IPV6 = bytes(10) + b"\xff\xff"
 
 
 class JoinLimit:
-    """So many joins at once from one address, earned back evenly over a minute; `clock` in ns.
+    """Allows `per_minute` joins at once from one address, regained evenly over a minute; `clock` in ns.
 
-    The address is the one that `header` names, if a trusted proxy sets it, else the connection's peer.
+    The address comes from `header` if a trusted proxy sets one, else it is the connection's peer.
     """
 
     def __init__(self, per_minute: int, header: str | None, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -45,10 +45,10 @@ class JoinLimit:
             raise HttpError(429, "RATE_LIMITED", "too many joins from this address", retry_after=after)
 
     def _address(self, request: Request) -> bytes | None:
-        """Who is counted; None if nobody can be told apart: a peer on a Unix socket, without the header."""
+        """The address to count; None if there is none: on a Unix socket without the header."""
         if self._header:
             named = request.header_values(self._header)
-            # Whatever comes before the last entry, the client may have written itself.
+            # The client may have written everything before the last entry.
             last = named[-1].rpartition(",")[2] if named else ""
             if address := network(last):
                 return address
@@ -56,7 +56,10 @@ class JoinLimit:
 
 
 def network(text: str) -> bytes | None:
-    """An IPv4 address, or the /64 of an IPv6 one (a client has all of it), with or without a port; None for neither."""
+    """The IPv4 address, or the /64 of the IPv6 address (a client has all of it), in a text; None if there is neither.
+
+    A port may follow the address.
+    """
     host = text.strip()
     if host.startswith("["):
         host = host[1:].partition("]")[0]

@@ -1,1 +1,1 @@
-"""What runs beside and between requests: batches, load shedding, caches, what is asked of the workers."""
+"""What runs beside and between requests: batches, load shedding, caches, and requests to the workers."""

@@ -1,4 +1,4 @@
-"""Requests that arrive together share round trips: under load a batch grows, the number of round trips does not."""
+"""Requests that arrive together share round trips: under load the batches grow, not the number of round trips."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ RequestT = TypeVar("RequestT")
 AnswerT = TypeVar("AnswerT")
 
 Deliver = Callable[[Sequence[AnswerT] | Exception], None]
-"""Takes the answers of a batch, in the order of its requests, or the error that they share."""
+"""Accepts the answers of a batch, in the order of its requests, or the error that they share."""
 
 Flush = Callable[[str, list[RequestT], Deliver[AnswerT]], Awaitable[None]]
 """Serves one batch of an event: delivers its answers once, or raises, and may go on after that."""
@@ -25,7 +25,7 @@ Flush = Callable[[str, list[RequestT], Deliver[AnswerT]], Awaitable[None]]
 
 @dataclass(slots=True)
 class _Lane(Generic[RequestT, AnswerT]):
-    """One event's waiting requests and its batches in flight, of which some have no answer yet."""
+    """One event's waiting requests, and its batches in flight, some of them not answered yet."""
 
     requests: list[RequestT] = field(default_factory=list)
     futures: list["asyncio.Future[AnswerT]"] = field(default_factory=list)
@@ -36,17 +36,17 @@ class _Lane(Generic[RequestT, AnswerT]):
     scheduled: bool = False
 
     def take(self, size: int) -> tuple[list[RequestT], list["asyncio.Future[AnswerT]"]]:
-        """Takes the oldest out."""
+        """Removes and returns the oldest requests and their futures."""
         requests, futures = self.requests[:size], self.futures[:size]
         del self.requests[:size], self.futures[:size], self.since[:size]
         return requests, futures
 
 
 class Batcher(Generic[RequestT, AnswerT]):
-    """Groups requests by event. What comes while a batch waits for its answer is the next batch, as Nagle's
-    algorithm has it, unless a whole batch has come: then a second one is sent meanwhile.
+    """Groups requests by event. Requests that arrive while a batch waits for its answer form the next batch, as in
+    Nagle's algorithm. Once they fill a batch, it is sent without waiting for the first one.
 
-    An error of a batch reaches every caller in it. A caller that goes away takes nobody with it: its request is
+    An error of a batch reaches every caller in it. A caller that gives up does not affect the others: its request is
     dropped if it is still waiting, else its answer is. Requests that have waited too long are handed to `pending`,
     which refuses them later.
     """
@@ -65,13 +65,13 @@ class Batcher(Generic[RequestT, AnswerT]):
         self._sizes = sizes
         self._max_batch = max_batch
         self._max_in_flight = max_in_flight
-        # Asked for each time it costs a system call.
+        # Kept, because asking for the running loop costs a system call each time.
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[str, _Lane[RequestT, AnswerT]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def submit(self, event_id: str, request: RequestT) -> "asyncio.Future[AnswerT]":
-        """The future answer to a request: an OverloadedError if too many wait already, or before it for too long."""
+        """The future answer to a request. It is an OverloadedError if too many wait, or if this one waits too long."""
         future: asyncio.Future[AnswerT] = self._loop.create_future()
         if not self._pending.acquire():
             self._pending.hold((future,))
@@ -84,19 +84,19 @@ class Batcher(Generic[RequestT, AnswerT]):
         lane.since.append(self._loop.time())
         if not lane.scheduled and self._may_start(lane):
             lane.scheduled = True
-            # Whatever else is ready in this turn of the loop comes along.
+            # Requests that are ready in the same turn of the loop join the batch.
             self._loop.call_soon(self._start, event_id, lane)
         return future
 
     async def drain(self) -> None:
-        """Waits until every batch is through, round trip 2 included."""
+        """Waits until every batch is done, including round trip 2."""
         while self._tasks or any(lane.requests for lane in self._lanes.values()):
             await asyncio.sleep(0)
             if self._tasks:
                 await asyncio.wait(self._tasks)
 
     def _may_start(self, lane: _Lane[RequestT, AnswerT]) -> bool:
-        # Where everybody waits too long already, a second batch would have to wait for the first one's answers.
+        # In a lane that is late, a second batch would only wait for the first one's answers.
         full = len(lane.requests) >= self._max_batch and not lane.patience.is_late
         return lane.in_flight < self._max_in_flight and (full or not lane.unanswered)
 
@@ -160,7 +160,7 @@ class Batcher(Generic[RequestT, AnswerT]):
 
 
 def logged(operation: str, flush: Flush[RequestT, AnswerT]) -> Flush[RequestT, AnswerT]:
-    """The same, with a line in the log for each batch."""
+    """The same flush, with a log line for each batch."""
 
     async def run(event_id: str, requests: list[RequestT], deliver: "Deliver[AnswerT]") -> None:
         began, failure = perf_counter(), None

@@ -1,4 +1,4 @@
-"""Redis's clock, as this process last heard it."""
+"""Redis's clock, as last reported to this process."""
 
 import time
 
@@ -14,5 +14,5 @@ class RedisClock:
         self._offset = now - time.monotonic() * 1000
 
     def now(self) -> int | None:
-        """Redis's time in ms; None until it was heard once."""
+        """Redis's time in ms; None before the first reply."""
         return None if self._offset is None else int(time.monotonic() * 1000 + self._offset)

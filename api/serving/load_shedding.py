@@ -11,37 +11,37 @@ from typing import Any, Final
 from shared.errors import OverloadedError
 
 PATIENCE: Final = 0.075
-"""A request that waited longer (s) is not worth serving while others that came later can still be served in time."""
+"""A request that has waited longer (s) is not worth serving while later ones can still be served in time."""
 
 BURST: Final = 0.1
-"""As long as this (s) a queue may be late before that holds: a crowd that comes at once is served in order,
-and whole if that takes no longer."""
+"""How long (s) a queue may be late before requests are shed: a crowd that comes at once is served in order, and all
+of it if that takes no longer than this."""
 
 TICK: Final = 0.05
-"""Every so often (s) some of those who are held are refused."""
+"""Seconds between two rounds of refusals of held requests."""
 
 _SHARE: Final = 16
-"""One for so many that are served: a refusal costs about as much as a join."""
+"""Requests served for each one refused: a refusal costs about as much as a join."""
 _LONGEST: Final = 8
-"""But more if the last would be held much longer than this (s): their clients would have given up."""
+"""More are refused if the last would be held much longer than this (s): their clients would have given up."""
 _LEAST: Final = 10
-"""And at least so many in a tick."""
+"""Refusals in a tick, at least."""
 _IDLE: Final = 100
-"""While nobody waits to be served, so many."""
+"""Refusals in a tick while no request waits to be served."""
 
 
 @dataclass(slots=True)
 class Patience:
-    """Tells a queue that stands from a burst, as CoDel does: by how long its oldest has waited, and since when."""
+    """Tells a standing queue from a burst, as CoDel does: by how long its oldest request has waited, and since when."""
 
     is_late: bool = False
     _since: float = 0.0
 
     def overdue(self, since: Sequence[float], now: float, batch: int) -> int:
-        """How many of a queue have waited too long, given the times (s) at which they came, oldest first.
+        """How many requests of a queue have waited too long, given their arrival times (s), oldest first.
 
-        Never those who fit into the next batch: refusing them would not make anything faster. (A slow Redis makes
-        people wait, too.)
+        Those that fit into the next batch are never among them: refusing them would not make anything faster. (A slow
+        Redis makes people wait, too.)
         """
         waited, excess = now - since[0], len(since) - batch
         if waited < PATIENCE / 2 or excess <= 0:
@@ -56,12 +56,12 @@ class Patience:
 class PendingLimit:
     """Counts the requests that wait to be served, at most `limit`, and holds the excess back until it is refused.
 
-    Places in line are given in the order of arrival, so requests are served in that order too, also under overload:
-    newest first would keep waits as short, but would turn every burst around and reward whoever asks again and again.
-    What is more than can be served in time is not refused at once: a refusal costs nearly as much as a join, and who
-    was refused asks again, so that soon nothing but refusals would be served. The excess is held, which costs nothing
-    but memory (20 KB a connection), and refused in a share of the time, oldest first. That is the price: whoever was
-    refused was in no line, and gets a later place than some who came after them.
+    Places in line are given in the order of arrival, so requests are served in that order, even under overload.
+    Serving the newest first would keep waits as short, but would reverse every burst and reward clients that retry
+    again and again. The excess is not refused at once: a refusal costs nearly as much as a join, and refused clients
+    retry, so that soon nothing but refusals would be served. It is held instead, which costs only memory (20 KB a
+    connection), and refused little by little, oldest first. The price: a refused person was not in line, and gets
+    a later place than some people who came after them.
     """
 
     def __init__(self, limit: int) -> None:
@@ -80,12 +80,12 @@ class PendingLimit:
         return True
 
     def serve(self, requests: int) -> None:
-        """This many have their answer."""
+        """Counts this many requests as answered."""
         self.waiting -= requests
         self._served += requests
 
     def release(self, requests: int) -> None:
-        """This many no longer wait, and had no answer."""
+        """Counts this many requests as no longer waiting, without an answer."""
         self.waiting -= requests
 
     @contextmanager
@@ -100,7 +100,7 @@ class PendingLimit:
             self.serve(1)
 
     def hold(self, futures: "Iterable[asyncio.Future[Any]]") -> None:
-        """Has these refused with an OverloadedError when there is time for it."""
+        """Holds these until there is time to refuse them with an OverloadedError."""
         self._held.extend(futures)
         if not self._ticking:
             self._ticking = True

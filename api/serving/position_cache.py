@@ -1,6 +1,6 @@
-"""Polls from memory: under a valid lease, anyone far back is placed by the published position index.
+"""Polls from memory: under a valid lease, people far back get their place from the published position index.
 
-Nothing is remembered per waiter, so every process gives the same answer.
+Nothing is kept per person, so every process gives the same answer.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ EXACT_ZONE = 1000
 
 FRESH_MS = 3000
 OUTAGE_MS = 60_000
-"""Age up to which an index places people: while Redis answers, and while it is away."""
+"""Maximum age of an index that places people: while Redis answers, and while it is unavailable."""
 
 _REFETCH_MS, _REFETCH_SMALL_MS = 500, 20_000
 _MAX_EVENTS = 10_000
@@ -27,19 +27,21 @@ _MAX_EVENTS = 10_000
 
 @dataclass(slots=True)
 class _Cached:
-    """What this process knows of an event."""
+    """What this process knows about an event."""
 
     waiting: int
     index: Index | None = None
     exact_zone: float = 0.0
     fetched_at: int = 0
-    """When the index was last asked for, in ms; if that is ahead, the clock has jumped back."""
+    """When the index was last fetched, in ms; if that is ahead, the clock has jumped back."""
 
 
 def interpolate(index: Index, ticket: int) -> int:
-    """The place of a ticket by the milestones around it: as of `computed_at` off by less than their distance.
+    """The place of a ticket, interpolated between the milestones around it. As of `computed_at` the error is less
+    than the distance between them.
 
-    Before the first milestone it is the first one's place, behind the last one the place after it; 0 without any.
+    A ticket before the first milestone gets that one's place, a ticket behind the last one gets the place after it.
+    Without milestones the place is 0.
     """
     tickets, positions = index.tickets, index.positions
     if not tickets:
@@ -56,7 +58,7 @@ def interpolate(index: Index, ticket: int) -> int:
 
 
 class PositionCache:
-    """The indexes of the events polled here, fetched when asked for, at most twice a second an event."""
+    """The indexes of the events polled here, fetched on demand, at most twice a second per event."""
 
     def __init__(self, line: Line, clock: RedisClock, settings: Settings) -> None:
         self._line = line
@@ -67,7 +69,7 @@ class PositionCache:
         self._fetches: set[asyncio.Task[None]] = set()
 
     def observe(self, event_id: str, standing: Standing) -> None:
-        """Takes note of how long the line is, from any exact answer."""
+        """Remembers the length of the line from an exact answer."""
         cached = self._events.get(event_id)
         if cached is None:
             if len(self._events) >= _MAX_EVENTS:
@@ -77,13 +79,13 @@ class PositionCache:
             cached.waiting = standing.waiting
 
     def place(self, token: WaitingToken) -> tuple[int, Standing, int, bool] | None:
-        """The approximate place of someone under a lease, or None if they have to be polled exactly.
+        """The approximate place of a person under a lease, or None if they need an exact poll.
 
-        With how the event stood, the time in ms, and whether the lease is in its second half.
+        With it come the event's last standing, the time in ms, and whether the lease is in its second half.
         """
         event_id, ticket, lease = token.event_id, token.ticket, token.lease
         cached, now = self._events.get(event_id), self._clock.now()
-        # A lease ahead of now by more than clocks may differ is none.
+        # A lease that is further ahead of now than clocks may differ is not valid.
         if cached is None or now is None or not lease - 1000 <= now < lease + self._lease_ms:
             return None
         self._refetch(event_id, cached, now)
@@ -100,7 +102,7 @@ class PositionCache:
         return (position, standing, now, late) if position > cached.exact_zone else None
 
     def last_known(self, event_id: str, ticket: int) -> int:
-        """The place in a damaged line, as far as the last index tells, else 0."""
+        """The place in a damaged line by the last index, 0 without one."""
         cached, now = self._events.get(event_id), self._clock.now()
         if cached is None or now is None:
             return 0
@@ -110,18 +112,18 @@ class PositionCache:
         return interpolate(cached.index, ticket)
 
     def index_age(self) -> float:
-        """The age in seconds of the oldest index that people far back are placed by now; 0 if there is none."""
+        """The age in seconds of the oldest index that is in use for people far back; 0 if there is none."""
         now = self._clock.now() or 0
         ages = [
             now - cached.index.standing.now
             for cached in self._events.values()
-            # Of a short line, and of one that nobody asks about, an old one is as good.
+            # The age does not matter for a short line, or for one that nobody asks about.
             if cached.index and cached.waiting > EXACT_ZONE and now - cached.fetched_at < FRESH_MS
         ]
         return max([0, *ages]) / 1000
 
     async def close(self) -> None:
-        """Ends what is being fetched."""
+        """Cancels the fetches in progress."""
         for fetch in self._fetches:
             fetch.cancel()
         await asyncio.gather(*self._fetches, return_exceptions=True)
@@ -141,7 +143,7 @@ class PositionCache:
         try:
             index = await self._line.index(event_id)
         except DaegiError:
-            # The pulse notices that Redis is away and says so; the last index bridges it.
+            # The pulse notices the outage and logs it; the last index bridges it.
             return
         if index:
             standing = index.standing

@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Pulse:
-    """Beats once a second, also when nobody polls; after a gap of its own it gives the door grace.
+    """Beats once a second, even when nobody polls; after a gap in its beats it starts door grace.
 
     `ready` is True once Redis has answered.
     """
@@ -35,50 +35,50 @@ class Pulse:
 
     @property
     def grace(self) -> bool:
-        """Whether the silent may be silent because of us: then the door calls them too.
+        """Whether people may be silent because of us: then the door calls the silent, too.
 
-        By this process's own time as well: after a gap its first polls may overtake its first pulse.
+        This process's own clock counts as well: after a gap its first polls may overtake its first pulse.
         """
         return self._is_late(time.monotonic()) or (self._clock.now() or 0) < self._grace_until
 
     def check_now(self) -> None:
-        """Something failed: finds out at once, rather than within a second, whether Redis is there."""
+        """Beats at once, after a failure, to find out whether Redis is available."""
         self._hurry.set()
 
     async def run(self) -> None:
         """Beats until cancelled."""
-        in_vain = 0
+        failures = 0
         while True:
             self._hurry.clear()
             try:
                 await self._beat()
-                if in_vain:
+                if failures:
                     _log.info("redis is back")
-                in_vain = 0
+                failures = 0
             except DaegiError as error:
-                if not in_vain:
-                    _log.warning("redis is away", error=explain(error))
-                in_vain += 1
+                if not failures:
+                    _log.warning("redis is unavailable", error=explain(error))
+                failures += 1
             except Exception as error:  # noqa: BLE001 - see below
-                # Whatever it is: a process that stopped pulsing would keep the whole fleet from expiring anybody.
-                if not in_vain:
+                # Any error: a process that stopped pulsing would keep the whole fleet from expiring anybody.
+                if not failures:
                     _log.exception("no pulse")
                     error_reports.capture(error)
-                in_vain += 1
-            if in_vain:
-                await asyncio.sleep(_pause(in_vain))
+                failures += 1
+            if failures:
+                await asyncio.sleep(_retry_delay(failures))
             else:
                 await _wait(self._hurry, 1.0)
 
     async def deregister(self) -> None:
-        """Takes the pulse back."""
+        """Removes this process's pulse."""
         if self.ready and not self._line.is_away():
             await self._line.deregister(self._name)
 
     async def _beat(self) -> None:
         sent = time.monotonic()
         pulse = await self._line.pulse(self._name)
-        # Redis, when it was stopped, may have taken a pulse long after we gave it up: it alone can't tell.
+        # A frozen Redis may accept a pulse long after we gave up on it, so the gap in Redis's time is not enough.
         gap = self._is_late(sent) or pulse.now - pulse.last > PULSE_FRESH_MS
         self._heard = sent
         self._clock.sync(pulse.now)
@@ -97,13 +97,13 @@ class Pulse:
         return now - self._heard > PULSE_FRESH_MS / 1000
 
 
-def _pause(in_vain: int) -> float:
-    """Seconds before the next try, after so many in vain.
+def _retry_delay(failures: int) -> float:
+    """Seconds before the next try, after this many failures in a row.
 
-    A fleet loses Redis in one moment; in no tenth of a second does more than a tenth of it come back, and all of it
-    within two.
+    A fleet loses Redis at the same moment. It comes back within two seconds, and at most a tenth of it in any tenth
+    of a second.
     """
-    earliest = 0.0 if in_vain == 1 else 1.0
+    earliest = 0.0 if failures == 1 else 1.0
     return random.uniform(earliest, earliest + 1.0)
 
 

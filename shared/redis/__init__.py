@@ -1,1 +1,1 @@
-"""How Redis is reached, one server or a cluster. It knows nothing of events."""
+"""Access to Redis, one server or a cluster. It knows nothing about events."""

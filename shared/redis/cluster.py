@@ -20,20 +20,20 @@ from shared.redis.server_info import Server
 _log = structlog.get_logger(__name__)
 
 _REDIRECTS = 3
-"""A slot that moves on while a call looks for it is asked for this often."""
+"""How often a call follows a slot that keeps moving."""
 
 _REFRESH_SECONDS = 0.5
-"""The slots are asked for at most this often, whatever fails."""
+"""The slots are read at most this often, whatever fails."""
 
 _Address = tuple[str, int]
 AnswerT = TypeVar("AnswerT")
 
 
 class Cluster:
-    """The masters of a cluster, each with its own connections and its own absences.
+    """The masters of a cluster. Each has its own connections and may be unavailable on its own.
 
-    redis-py's cluster client will not do: it sends a call again when a connection breaks, which would enqueue people
-    twice, and it sends WAIT to another node than the write that it is to wait for.
+    redis-py's cluster client is not suitable: it repeats a call when a connection breaks, which would enqueue people
+    twice, and it sends WAIT to another node than the write that has to be waited for.
     """
 
     clustered: Literal[True] = True
@@ -63,11 +63,11 @@ class Cluster:
 
     @property
     def away(self) -> int:
-        """How many masters did not answer when they were last asked; 1 if nobody knows who they are."""
+        """How many masters did not answer the last call to them; 1 if the masters are not known."""
         return sum(node.away for node in self._masters()) or int(self._failure is not None)
 
     def is_away(self, key: str) -> bool:
-        """Whether the master of this key did not answer when it was last asked."""
+        """Whether the master of this key did not answer the last call to it."""
         owner = self._owners[self._slot(key)]
         return self._failure is not None if owner is None else owner.reachable is False
 
@@ -84,7 +84,7 @@ class Cluster:
         return await self._ask(keys[0], lambda node: node.script(script, keys, *args, acks=acks))
 
     async def watch(self) -> None:
-        """Until cancelled: when a master fails or a slot has moved, finds out who serves what, and who is back."""
+        """Until cancelled: when a master fails or a slot has moved, reads the slots again and probes failed masters."""
         while True:
             await self._trouble.wait()
             self._trouble.clear()
@@ -93,7 +93,7 @@ class Cluster:
                 await asyncio.gather(*(self._probe(node) for node in self._masters() if node.reachable is False))
             except UnavailableError:
                 self._trouble.set()
-            except Exception:  # noqa: BLE001 - whatever it is, a process that stopped looking would never recover
+            except Exception:  # noqa: BLE001 - any error: a process that stopped watching would never recover
                 _log.exception("the cluster's slots could not be read")
                 self._trouble.set()
             # Jitter spreads the reconnects of a fleet.
@@ -121,7 +121,7 @@ class Cluster:
             try:
                 return await call(node)
             except MovedError as moved:
-                # Its neighbours will have moved too, but this one is known for certain.
+                # Other slots have probably moved too, but only this one is certain.
                 self._owners[slot] = self._node(moved.host, moved.port)
                 self._trouble.set()
             finally:
@@ -154,7 +154,7 @@ class Cluster:
                 return
 
     async def _learn(self, node: Node) -> None:
-        """Takes over what a node says of the slots; raises UnavailableError if it says nothing."""
+        """Takes over a node's view of the slots; raises UnavailableError if it has none."""
         try:
             ranges = await node.command("CLUSTER", "SLOTS")
         except ResponseError as error:
@@ -163,7 +163,7 @@ class Cluster:
             raise UnavailableError(f"{node.host} knows of no slots")
         owners: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, (host, port, *_), *_ in ranges:
-            # A node that does not know by which name it is reached leaves it empty.
+            # A node that does not know its own name leaves it empty.
             owner = self._node(host.decode() if host else node.host, port)
             owners[first : last + 1] = [owner] * (last + 1 - first)
         before = self._masters()
@@ -177,7 +177,7 @@ class Cluster:
             await one.disconnect()
 
     async def _probe(self, node: Node) -> None:
-        """Has a node that was away say whether it takes writes again, by one that changes nothing."""
+        """Asks a node that was unavailable whether it accepts writes again, with one that changes nothing."""
         slots = (f"{self._prefix}probe:{{{number}}}" for number in itertools.count())
         key = next(key for key in slots if self._owners[key_slot(key.encode())] is node)
         try:

@@ -1,10 +1,10 @@
-"""What a Redis server says of itself in INFO, as far as operators and warnings need it."""
+"""The part of a Redis server's INFO that metrics and warnings need."""
 
 from typing import Any, NamedTuple
 
 
 class Server(NamedTuple):
-    """A Redis server (master): where it is, CPU seconds of its main thread, bytes in use and at most (0: any)."""
+    """A Redis server (master): its address, CPU seconds of its main thread, bytes in use, and their limit (0: none)."""
 
     address: str
     cpu_user: float
@@ -15,7 +15,7 @@ class Server(NamedTuple):
 
     @classmethod
     def parse(cls, host: str, info: dict[str, Any]) -> "Server":
-        """From its INFO."""
+        """Reads the INFO of the server at `host`."""
         return cls(
             f"{host}:{info['tcp_port']}",
             info["used_cpu_user_main_thread"],

@@ -198,12 +198,12 @@ class Settings(BaseSettings):
 
     @property
     def lines_url(self) -> str:
-        """Where the lines live, password included."""
+        """The URL of the Redis with the lines, password included."""
         return self.redis_url.get_secret_value()
 
     @property
     def jobs_url(self) -> str:
-        """Where the job queue lives, password included."""
+        """The URL of the Redis with the job queue, password included."""
         return (self.jobs_redis_url or self.redis_url).get_secret_value()
 
     @cached_property
@@ -212,7 +212,7 @@ class Settings(BaseSettings):
         return max(1, min(5, int(self.heartbeat_ttl / 30)))
 
     def warnings(self) -> list[str]:
-        """What an operator should know about these settings, one sentence each."""
+        """Warnings about these settings for the operator, one sentence each."""
         found = []
         if any(secret.get_secret_value() == DEVELOPMENT_SECRET for secret in self.token_secrets):
             found.append("DAEGI_TOKEN_SECRETS is not set: tokens are signed with the public development secret")
@@ -230,7 +230,7 @@ def _is_strong(secret: str) -> bool:
 
 
 class SettingsError(Exception):
-    """Settings are wrong: one readable line for each of them."""
+    """Invalid settings: one readable line for each of them."""
 
 
 def load_settings() -> Settings:
@@ -245,7 +245,7 @@ def load_settings() -> Settings:
             lines.append(f"DAEGI_{name}: {message}" if name else message)
         raise SettingsError("\n".join(lines)) from error
     except UnreadableError as error:
-        # It names the field, and not the value, which may be a secret.
+        # The message names the field, but not the value, which may be a secret.
         found = re.search(r'field "(\w+)"', str(error))
         name = found[1].upper() if found else "*"
         raise SettingsError(f'DAEGI_{name}: a JSON list is needed, like ["one", "two"]') from error

@@ -1,4 +1,4 @@
-"""What DAEGI_REDIS_URL may look like: one server, the nodes of a cluster, or sentinels."""
+"""The forms of DAEGI_REDIS_URL: one server, the nodes of a cluster, or sentinels."""
 
 import re
 from typing import Literal, NamedTuple, Self
@@ -13,7 +13,7 @@ _DATABASE = re.compile(r"/?|/[0-9]{1,9}", re.ASCII)
 
 
 class RedisUrl(NamedTuple):
-    """The plain URLs of the servers to begin with; of sentinels also the name under which they know the master."""
+    """The plain URLs of the servers to begin with; for sentinels also the name under which they know the master."""
 
     kind: Literal["server", "cluster", "sentinel"]
     servers: tuple[str, ...]
@@ -21,7 +21,7 @@ class RedisUrl(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Raises ValueError, which does not repeat the URL: it may hold a password."""
+        """Parses a URL. Raises ValueError without repeating the URL, which may hold a password."""
         scheme, _, rest = url.partition("://")
         transport, _, kind = scheme.partition("+")
         if transport not in {"redis", "rediss"} or kind not in {"", "cluster", "sentinel"}:
@@ -33,7 +33,7 @@ class RedisUrl(NamedTuple):
         servers = tuple(_checked(f"{transport}://{user}{at}{host}") for host in hosts.split(","))
         if kind == "cluster":
             if path not in {"", "0"}:
-                raise ValueError("a cluster has database 0 only: leave the path of its URL away")
+                raise ValueError("a cluster has database 0 only: remove the path from its URL")
             return cls("cluster", servers)
         if not path or "/" in path:
             raise ValueError("redis+sentinel://host:26379,host:26379/name needs the master's name")
@@ -45,10 +45,10 @@ def _checked(url: str) -> str:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        # It repeats what may be a part of the password.
+        # The original error may repeat a part of the password.
         raise ValueError(_FORMS) from None
     if not parts.hostname or port == 0 or not _DATABASE.fullmatch(parts.path):
         raise ValueError(_FORMS)
     if parts.query or parts.fragment:
-        raise ValueError("it has no options: leave the ? or # and what follows away, or write %3F or %23")
+        raise ValueError("it has no options: remove the ? or # and what follows, or write %3F or %23")
     return url

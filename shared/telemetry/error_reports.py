@@ -15,12 +15,12 @@ _log = structlog.get_logger(__name__)
 
 
 def configure(settings: Settings) -> None:
-    """Reports errors to the DSN of the settings; without one to nobody."""
+    """Reports errors to the DSN in the settings, if there is one."""
     if settings.sentry_dsn:
         sentry_sdk.init(
             dsn=settings.sentry_dsn.get_secret_value(),
             environment=settings.environment,
-            # They wrap every request and job; what is unexpected is reported by hand, off the hot path.
+            # Integrations would wrap every request and job; unexpected errors are reported explicitly instead.
             default_integrations=False,
             auto_enabling_integrations=False,
             send_default_pii=False,
@@ -31,7 +31,7 @@ def configure(settings: Settings) -> None:
 
 
 def watch_for_crashes() -> None:
-    """Has what ends this process, or a thread of it, logged and reported too."""
+    """Logs and reports errors that end this process or one of its threads."""
     sys.excepthook = _note_crash
     threading.excepthook = lambda died: _note_crash(died.exc_type, died.exc_value, died.exc_traceback)
 

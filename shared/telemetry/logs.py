@@ -1,4 +1,4 @@
-"""Logs of every process: ours, arq's and the server's through one pipe. They hold no token, body or user id."""
+"""Logs of every process: ours, arq's and the server's, all in one format. They hold no token, body or user id."""
 
 import logging
 import logging.config
@@ -13,10 +13,10 @@ from shared.redaction import redact_all
 from shared.settings import Settings
 
 _SERVERS = ("_granian", "uvicorn", "uvicorn.error")
-"""Loggers that come with handlers of their own, which they lose by being named."""
+"""Loggers that bring their own handlers; being named in the configuration removes those."""
 
 _CHATTY = ("arq", "granian.access", "uvicorn.access")
-"""Loggers whose info is a line a job or a request: ours is a line a change of state."""
+"""Loggers that write a line per job or request at level info; ours write one per change of state."""
 
 
 def _add_pid(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -35,20 +35,20 @@ _COMMON: tuple[structlog.typing.Processor, ...] = (
 
 
 def configure(settings: Settings) -> None:
-    """Sends structlog and the standard library's loggers through one pipe to stderr."""
+    """Sends the lines of structlog and of the standard library's loggers to stderr in one format."""
     logging.config.dictConfig(log_config(settings))
     logging.captureWarnings(True)
     structlog.configure(
         processors=[*_COMMON, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        # What is below the level costs a call that does nothing.
+        # A line below the level costs only an empty call.
         wrapper_class=structlog.make_filtering_bound_logger(_level(settings)),
         cache_logger_on_first_use=True,
     )
 
 
 def log_config(settings: Settings) -> dict[str, Any]:
-    """What logging.config.dictConfig makes the pipe of, in processes that are not ours yet, too: granian's."""
+    """The configuration for logging.config.dictConfig, which granian applies before our code runs in its processes."""
     chatty = logging.DEBUG if settings.log_level == "debug" else logging.WARNING
     return {
         "version": 1,
@@ -64,8 +64,8 @@ def log_config(settings: Settings) -> dict[str, Any]:
 
 
 def make_formatter(*, readable: bool) -> logging.Formatter:
-    """Writes a line of text, or of JSON."""
-    # In plain text: a rich traceback would show the values of variables, tokens and user ids among them.
+    """A formatter that writes a line of text, or of JSON."""
+    # Tracebacks are plain text: a rich one would show the values of variables, such as tokens and user ids.
     render: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, _redact_event]
     if readable:
         render.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))

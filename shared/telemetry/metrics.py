@@ -1,4 +1,4 @@
-"""What a process counts, in plain numbers; prometheus-client writes them down when somebody asks.
+"""The metrics of a process, kept as plain numbers; prometheus-client only formats them when they are scraped.
 
 Its own counters cost 1.6 us a request, and 4.8 us in its mode for several processes (measured); these cost 0.3 us.
 """
@@ -23,15 +23,15 @@ _log = structlog.get_logger(__name__)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.12, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Bounds of what takes time; 0.12 s is promised for a join's p95 (shared/line/DESIGN.md)."""
+"""Bucket bounds for durations (s); 0.12 s is promised for a join's p95 (shared/line/DESIGN.md)."""
 
 Labels = tuple[str, ...]
 
 
 class Family(msgspec.Struct):
-    """A metric: its values by those of its labels. How those of several processes become one is in `merge`.
+    """A metric: its values by label values. `merge` says how those of several processes are combined.
 
-    A value that has not been set for `ttl` seconds is told no more.
+    A value that has not been set for `ttl` seconds is no longer exported.
     """
 
     kind: Literal["counter", "gauge", "histogram"]
@@ -46,25 +46,25 @@ class Family(msgspec.Struct):
     buckets: dict[Labels, "Buckets"] = {}
 
     def add(self, amount: float = 1, *labels: str) -> None:
-        """Counts on."""
+        """Adds to a value."""
         self.values[labels] = self.values.get(labels, 0) + amount
 
     def set(self, value: float, *labels: str) -> None:
-        """Says how it is now."""
+        """Sets a value."""
         self.values[labels] = float(value)
         if self.ttl:
             self.times[labels] = time.monotonic()
 
     def forget(self, *labels: str) -> None:
-        """Tells these no more: those whose first labels are the ones given."""
-        # A copy: a worker's are asked for by a thread.
+        """Removes the values whose first labels are these."""
+        # A copy: in a worker, another thread reads the values.
         for known in list(self.values):
             if known[: len(labels)] == labels:
                 self.values.pop(known, None)
                 self.times.pop(known, None)
 
     def forget_old(self) -> None:
-        """Tells no more what has outlived its time."""
+        """Removes the values that have outlived their TTL."""
         now = time.monotonic()
         for labels, at in list(self.times.items()):
             if self.ttl and now - at > self.ttl:
@@ -72,7 +72,7 @@ class Family(msgspec.Struct):
                 self.times.pop(labels, None)
 
     def labelled(self, *labels: str) -> "Buckets":
-        """The buckets of a histogram, to be kept by whoever observes often."""
+        """The buckets of a histogram with these labels; a caller that observes often should keep them."""
         found = self.buckets.get(labels)
         if found is None:
             found = self.buckets[labels] = Buckets(self.bounds, [0] * (len(self.bounds) + 1))
@@ -80,20 +80,20 @@ class Family(msgspec.Struct):
 
 
 class Buckets(msgspec.Struct):
-    """How often something was how large."""
+    """The buckets of a histogram: how many observations fell into each, and their sum."""
 
     bounds: tuple[float, ...]
     counts: list[int]
     total: float = 0.0
 
     def observe(self, value: float) -> None:
-        """One more."""
+        """Counts an observation."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
 
 class Metrics(Collector):
-    """The metrics of one process. With a directory they are added up with those of the others that have it."""
+    """The metrics of one process. With a directory, they are merged with those of the other processes that share it."""
 
     def __init__(self, directory: Path | None = None) -> None:
         self._families: list[Family] = []
@@ -101,29 +101,29 @@ class Metrics(Collector):
         self._directory = directory
 
     def counter(self, name: str, text: str, *labels: str, ttl: float | None = None) -> Family:
-        """Something that only grows; its name ends with _total when it is written down."""
+        """A counter, which only grows; its exported name ends with _total."""
         family = self._new(Family("counter", name, text, labels, ttl=ttl))
         if not labels:
-            # A counter that appears with its first 1 has not grown, as Prometheus sees it.
+            # If a counter first appears with value 1, Prometheus does not see that it has grown.
             family.add(0)
         return family
 
     def gauge(
         self, name: str, text: str, *labels: str, merge: Literal["sum", "max"] = "sum", ttl: float | None = None
     ) -> Family:
-        """Something that goes up and down."""
+        """A gauge, which goes up and down."""
         return self._new(Family("gauge", name, text, labels, merge, ttl))
 
     def histogram(self, name: str, text: str, *labels: str, bounds: tuple[float, ...] = SECONDS) -> Family:
-        """How large something is, how often."""
+        """A histogram of durations or sizes."""
         return self._new(Family("histogram", name, text, labels, bounds=bounds))
 
     def on_collect(self, look: Callable[[], None]) -> None:
-        """Called whenever the metrics are asked for: takes over what is counted elsewhere."""
+        """Registers a callback for each scrape, which copies what is counted elsewhere."""
         self._looks.append(look)
 
     async def run(self) -> None:
-        """Lets the other processes know once a second, if there may be others."""
+        """Publishes the metrics to the other processes once a second, if there is a directory for it."""
         failed = False
         while self._directory:
             new = self._directory / f"{os.getpid()}.new"
@@ -138,8 +138,8 @@ class Metrics(Collector):
             await asyncio.sleep(1)
 
     def collect(self) -> Iterator[Metric]:
-        """All of it, for prometheus-client."""
-        # Its own too as published: a number that is newer here than in the next process would seem to fall.
+        """All metrics, for prometheus-client."""
+        # Even its own as published: newer numbers here would seem to fall when another process is scraped next.
         processes = _published(self._directory) if self._directory else [self._current()]
         merged: dict[str, Family] = {}
         for families in processes:
@@ -151,7 +151,7 @@ class Metrics(Collector):
         return map(_write, merged.values())
 
     def exposition(self) -> bytes:
-        """All of it, in Prometheus's text format."""
+        """All metrics in Prometheus's text format."""
         return generate_latest(self)
 
     def _current(self) -> list[Family]:
@@ -174,7 +174,7 @@ def _write(family: Family) -> Metric:
         return histogram
     kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
     metric = kind(family.name, family.help, labels=family.labels)
-    # A worker's are asked for by a thread.
+    # A copy: in a worker, another thread reads the values.
     for labels, value in list(family.values.items()):
         metric.add_metric(labels, value)
     return metric
@@ -204,13 +204,13 @@ def _cumulative(buckets: Buckets) -> list[tuple[str, float]]:
 def _published(directory: Path) -> Iterator[list[Family]]:
     for file in sorted(directory.glob("*.metrics")):
         families = msgspec.msgpack.decode(file.read_bytes(), type=list[Family])
-        if not _lives(int(file.stem)):
-            # What a dead process counted still counts, how it was is over.
+        if not _is_alive(int(file.stem)):
+            # Counts of a dead process still count, but its gauges mean nothing any more.
             families = [family for family in families if family.kind != "gauge"]
         yield families
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What api and worker both tell of themselves and of the Redis with the lines."""
+"""The metrics that api and workers have in common: their version, and their use of the Redis with the lines."""
 
 import platform
 from importlib.metadata import version
@@ -8,7 +8,7 @@ from shared.telemetry.metrics import Metrics
 
 
 def measure_redis(metrics: Metrics, redis: RedisClient) -> None:
-    """What api and worker both tell: who they are, and how they get on with Redis."""
+    """Registers these metrics, which are read at each scrape."""
     build = metrics.gauge("daegi_build_info", "Always 1", "version", "python", merge="max")
     build.set(1, version("daegi"), platform.python_version())
     commands = metrics.counter("redis_commands", "Round trips to the Redis with the lines", "operation")

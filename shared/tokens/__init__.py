@@ -1,1 +1,1 @@
-"""Signed tokens: who stands where, provable without asking Redis."""
+"""Signed tokens, which prove a place in line without asking Redis."""

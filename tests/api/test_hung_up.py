@@ -54,7 +54,7 @@ async def test_it_is_away_like_any_other(hanging_up: int, event: str) -> None:
             assert retry_after(answer) <= 10
 
         async def said() -> bool:
-            return "redis is away" in api.log()
+            return "redis is unavailable" in api.log()
 
         await eventually(said)
         assert "Traceback" not in api.log()
@@ -64,7 +64,7 @@ async def test_a_worker_outlives_a_job_queue_like_that(hanging_up: int, redis_se
     with Worker(redis_server.url, jobs_redis_url=f"redis://{LOCALHOST}:{hanging_up}/0") as worker:
 
         async def said() -> bool:
-            return "the job queue is away" in worker.log()
+            return "the job queue is unavailable" in worker.log()
 
         await eventually(said)
         assert await asyncio.to_thread(worker.stop) == 0

@@ -3,8 +3,8 @@
     python -m tests.chaos                              all of it, about 15 minutes
     python -m tests.chaos --only api-killed --seconds 300 --seed 7
 
-Each scenario has a Redis, api processes and workers of its own. Every answer that people get is kept; at the end it is
-held against Redis and the api: no acknowledged place, entry or redeem is lost or doubled, and nobody overtakes anybody.
+Each scenario has its own Redis, api processes and workers. Every answer that people get is recorded. At the end it is
+compared with Redis and the api: no acknowledged place, entry or redeem is lost or doubled, and nobody is overtaken.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from tests.chaos.stage import Stage
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Plays them; 1 when a promise was broken, 130 when stopped."""
+    """Plays the scenarios; returns 1 if a promise was broken, 130 if stopped."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -67,7 +67,7 @@ async def _play(scenarios: Sequence[Scenario], seconds: float | None, seed: int,
                 await scenario.play(stage)
         except SkippedError as reason:
             outcome.skipped = str(reason)
-        except Exception as error:  # noqa: BLE001 - the others are played all the same
+        except Exception as error:  # noqa: BLE001 - the others are still played
             outcome.failures.append(f"it broke off: {type(error).__name__}: {error}")
         outcomes.append(outcome)
         display.ended(outcome)

@@ -9,7 +9,7 @@ from typing import Final, Self
 from tests.chaos.person import Person, World
 
 BACK_SECONDS: Final = 20.0
-"""How long after the end of a load everybody may take to get the answer they wait for."""
+"""Seconds after the end of a load within which everybody has to get the answer they wait for."""
 
 
 class Crowd:
@@ -18,7 +18,7 @@ class Crowd:
     def __init__(self, world: World, events: Sequence[str], rate: float) -> None:
         self.people = 0
         self.unanswered = 0
-        """People who had waited in vain when it was over."""
+        """People who still had no answer at the end."""
         self.seconds = 0.0
         self._world, self._events, self._rate = world, events, rate
         self._living: set[asyncio.Task[None]] = set()
@@ -48,11 +48,11 @@ class Crowd:
 
     @property
     def present(self) -> int:
-        """People who have not come to an end."""
+        """People who are still active."""
         return len(self._living)
 
     def burst(self, people: int) -> None:
-        """So many come at once."""
+        """Lets this many people come at once."""
         for _ in range(people):
             self.people += 1
             event = self._events[self.people % len(self._events)]

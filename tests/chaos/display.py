@@ -1,4 +1,4 @@
-"""What is seen while it runs: a line a scenario, kept up to date on a terminal."""
+"""Progress while it runs: a line per scenario, kept up to date on a terminal."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ _EVERY_PLAIN: Final = 10.0
 
 
 class Display:
-    """Writes to stderr: the table at the end goes to stdout."""
+    """Writes to stderr, because the table at the end goes to stdout."""
 
     def __init__(self, scenarios: int) -> None:
         self._terminal = sys.stderr.isatty()
@@ -24,7 +24,7 @@ class Display:
 
     @asynccontextmanager
     async def showing(self, stage: Stage, seconds: float) -> AsyncIterator[None]:
-        """Says how a scenario goes while the block runs."""
+        """Shows the progress of a scenario while the block runs."""
         self._number += 1
         began = time.monotonic()
         task = asyncio.create_task(self._show(stage, seconds, began))
@@ -36,7 +36,7 @@ class Display:
                 sys.stderr.write("\r\x1b[K")
 
     def ended(self, outcome: Outcome) -> None:
-        """Says how it ended."""
+        """Shows the result of a scenario."""
         text = outcome.skipped or (
             f"{outcome.faults:,} times; {outcome.load or 'no crowd'}; lost {outcome.lost}, double {outcome.double}, "
             f"worst gap {outcome.gap[0]:.1f} s"

@@ -1,7 +1,7 @@
 """The request parsers under any input, over real sockets: ``python -m tests.chaos.fuzz --inputs 100000``.
 
-Half of the inputs are HTTP of any content, the other half is HTTP with something out of place. Every answer has to be
-one of ours, in its usual shape, or the server's bare refusal of what is no HTTP; none a 5xx; and none may be missing.
+Half of the inputs are valid HTTP with any content, the other half violates HTTP somewhere. Every answer has to be one
+of ours, in its usual shape, or the server's bare refusal of invalid HTTP. None may be a 5xx, and none may be missing.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from tests.support.odd_input import requests, torn
 from tests.support.processes import Api
 
 PATIENCE = 10.0
-"""Seconds after which an answer is missing."""
+"""Seconds after which an answer counts as missing."""
 
 _MOMENT = 0.05
-"""Seconds in which the answer to what is whole comes, mostly."""
+"""Seconds within which a complete request is usually answered."""
 
 _CHUNK = 1000
 """Inputs in one run of hypothesis, whose memory of what it has tried would grow too large."""
@@ -108,7 +108,7 @@ class Wire:
         raise AssertionError("unreachable")
 
     def tear(self, data: bytes) -> list[Answer]:
-        """All answers to bytes that may be anything, on a connection of their own."""
+        """All answers to arbitrary bytes, on a connection of their own."""
         received = b""
         with self._connect() as connection:
             try:
@@ -116,7 +116,7 @@ class Wire:
                 connection.settimeout(_MOMENT)
                 with contextlib.suppress(TimeoutError):
                     received = connection.recv(1 << 16)
-                # What waits for more than it was sent gets an end now; before that, who still reads could be dropped.
+                # An incomplete request is ended now. Ended earlier, a server that still reads could drop an answer.
                 connection.settimeout(PATIENCE)
                 connection.shutdown(socket.SHUT_WR)
                 while part := connection.recv(1 << 16):
@@ -124,7 +124,7 @@ class Wire:
             except TimeoutError as error:
                 raise AssertionError(f"no end within {PATIENCE} s, only {received!r}") from error
             except OSError:
-                # It was closed while we were still sending.
+                # The server closed it while we were still sending.
                 pass
         answers, rest = parse(received)
         assert rest == b"", received
@@ -137,7 +137,7 @@ class Wire:
 
 
 def parse(received: bytes, *, bodiless: bool = False) -> tuple[list[Answer], bytes]:
-    """The answers in these bytes, and what is left of one that is not whole."""
+    """The answers in these bytes, and the rest, an incomplete answer."""
     answers = []
     while b"\r\n\r\n" in received:
         head, _, rest = received.partition(b"\r\n\r\n")
@@ -155,7 +155,7 @@ def parse(received: bytes, *, bodiless: bool = False) -> tuple[list[Answer], byt
 
 
 def check(answer: Answer, *, bare: bool) -> None:
-    """Raises AssertionError if it is none of ours, nor, where that is in order, the bare refusal of the server."""
+    """Raises AssertionError unless the answer is one of ours or, if `bare`, the server's bare refusal."""
     assert HTTPStatus(answer.status) < HTTPStatus.INTERNAL_SERVER_ERROR, answer
     if bare and not answer.body:
         assert answer.status >= HTTPStatus.BAD_REQUEST, answer
@@ -173,7 +173,7 @@ def check(answer: Answer, *, bare: bool) -> None:
 
 
 def fuzz(port: int, inputs: int, progress: Callable[[int], None], first_seed: int) -> Fuzzed:
-    """Sends so many inputs to the api on this port; raises AssertionError, with the input, for a wrong answer."""
+    """Sends `inputs` inputs to the api on this port; raises AssertionError, with the input, for a wrong answer."""
     counts: Counter[int] = Counter()
     wire = Wire(port)
     done = 0
@@ -217,7 +217,7 @@ def _run(strategy: st.SearchStrategy[bytes], inputs: int, number: int, send: Cal
 
 
 def run(inputs: int, progress: Callable[[int], None], first_seed: int = 0) -> Fuzzed:
-    """Fuzzes an api process of its own; raises AssertionError for a wrong answer, or if the process took harm."""
+    """Fuzzes an api process of its own; raises AssertionError for a wrong answer, or if the process was harmed."""
     settings_of_api = {"trusted_user_header": "X-User-Id", "trusted_address_header": "X-Forwarded-For"}
     with RedisServer() as redis, Api(redis.url, **settings_of_api, max_events=1_000_000) as api:
         family = {process.pid for process in api.family()}
@@ -229,7 +229,7 @@ def run(inputs: int, progress: Callable[[int], None], first_seed: int = 0) -> Fu
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fuzzes, and says how far it is."""
+    """Fuzzes, and shows the progress."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000, metavar="N")
     parser.add_argument("--seed", type=int, help="as printed by a run that is to be repeated")

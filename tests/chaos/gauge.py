@@ -1,4 +1,4 @@
-"""Counts requests, and measures the longest time in which no request of a kind was answered well."""
+"""Counts requests, and measures the longest time in which no request of a kind had a good answer."""
 
 import time
 from collections import Counter
@@ -11,7 +11,7 @@ JOIN, STATUS, ENTER, LEAVE, REDEEM = KINDS = ("join", "status", "enter", "leave"
 
 @dataclass(slots=True)
 class _Kind:
-    """Who is waiting for a good answer of one kind, and the last time that there was one, or nobody to wait for it."""
+    """How many people wait for a good answer of one kind, and when there last was one, or nobody who waited."""
 
     waiting: int = 0
     since: float = 0.0
@@ -32,7 +32,7 @@ class Wish:
 
 @dataclass(slots=True)
 class Gauge:
-    """What a crowd has seen. Broken is a request without an answer, unconnected one that nobody took."""
+    """What a crowd has seen. A broken request got no answer, an unconnected one found no process that accepted it."""
 
     requests: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ class Gauge:
 
     @contextmanager
     def wish(self, kind: str) -> Iterator[Wish]:
-        """Somebody wants an answer of this kind, until the block ends."""
+        """Somebody wants an answer of this kind until the block ends."""
         state, began, wish = self._kinds[kind], time.monotonic(), Wish()
         if not state.waiting:
             state.since = began
@@ -68,12 +68,12 @@ class Gauge:
         return sum(state.waiting for state in self._kinds.values())
 
     def worst_gap(self) -> tuple[float, str]:
-        """The longest time in s in which nobody got the answer they waited for, and its kind."""
+        """The longest time in s in which people waited for a kind of answer and nobody got it, and the kind."""
         now = time.monotonic()
         return max(
             (max(each.gap, now - each.since if each.waiting else 0.0), kind) for kind, each in self._kinds.items()
         )
 
     def longest_wait(self) -> tuple[float, str]:
-        """The longest time in s that one person waited for one answer, retries included, and its kind."""
+        """The longest time in s that one person waited for one answer, including retries, and its kind."""
         return max((each.longest_wait, kind) for kind, each in self._kinds.items())

@@ -1,4 +1,4 @@
-"""Everything that was promised to a crowd, by the answers it got: what the audit holds against Redis and the api."""
+"""Everything that the answers promised to a crowd. The audit compares it with Redis and the api."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 LOST, DOUBLE, ORDER, WRONG = "lost", "double", "order", "wrong"
 
 SILENT: Final = 0.7
-"""Who was not heard for this share of a heartbeat life may have been expired: a heartbeat is up to a quarter old."""
+"""People who were silent for this share of a heartbeat TTL may be expired: a heartbeat is up to a quarter of it old."""
 
 
 class Miss(NamedTuple):
-    """Something that is not as it was promised, and when the promise was made."""
+    """A broken promise, and when it was made."""
 
     kind: str
     text: str
@@ -21,7 +21,7 @@ class Miss(NamedTuple):
 
 @dataclass(slots=True)
 class Deed:
-    """Something that may have been done since it was asked for, and has been once that was answered."""
+    """An action: it may have happened since it was `asked` for, and has certainly happened once it is `done`."""
 
     asked: float | None = None
     done: float | None = None
@@ -29,16 +29,16 @@ class Deed:
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """One ticket that was given out."""
+    """One issued ticket."""
 
     event: str
     ticket: int
     who: str
-    """The holder's key or verified name, '' of those without one."""
+    """The holder's key or verified name, '' for people without either."""
     token: str
-    """As the join gave it: a replay gives the same."""
+    """As in the join's answer: a replay gives the same."""
     headers: dict[str, str]
-    """With which the same join can be asked for again."""
+    """The headers with which the same join can be repeated."""
     given: float
     heard: float
     reservation: str = ""
@@ -51,15 +51,15 @@ class Place:
         return f"{self.ticket} of {self.event}"
 
     def promises(self) -> Iterator[float]:
-        """When something was promised about it."""
+        """The times of all promises about it."""
         yield self.given
         yield from (deed.done for deed in (self.left, self.entered, self.redeemed) if deed.done is not None)
 
 
 class Ledger:
-    """The places of all people, and what has been found amiss. Times are this process's monotonic ones.
+    """The places of all people, and the broken promises. Times are by this process's monotonic clock.
 
-    Promises made within `forgiven` (from, until) may be broken: they are counted and are no failure.
+    Promises made within `forgiven` (from, until) may be broken: they are counted, but are not a failure.
     """
 
     def __init__(self, life: float) -> None:
@@ -67,14 +67,14 @@ class Ledger:
         self.misses: list[Miss] = []
         self.forgiven: list[tuple[float, float]] = []
         self.unknown_joins = 0
-        """Joins without an answer whose ticket nobody can ask for again."""
+        """Joins without an answer that cannot be repeated to find their ticket."""
         self.life = life
         self._highest: dict[str, list[tuple[float, int]]] = {}
 
     def give(
         self, event: str, token: str, *, who: str, headers: dict[str, str], asked: float, answered: float
     ) -> Place:
-        """A join was answered; when it was first asked for with these headers."""
+        """Records the answer to a join, and when it was first sent with these headers."""
         ticket = int(token.split("~")[2])
         known = self.places.get((event, ticket))
         if known is not None:
@@ -90,21 +90,21 @@ class Ledger:
         return place
 
     def lose(self, place: Place, now: float) -> None:
-        """The api says that a place is gone."""
+        """Records that the api says that a place is gone."""
         place.gone = True
         if not self.may_be_gone(place, now):
             self.miss(LOST, f"ticket {place} is gone", max(place.given, place.left.done or 0))
 
     def may_be_gone(self, place: Place, now: float) -> bool:
-        """Whether its holder has asked to leave, or has been silent for so long that they may have been expired."""
+        """Whether its holder has asked to leave, or has been silent so long that they may have been expired."""
         return place.left.asked is not None or now - place.heard >= SILENT * self.life
 
     def miss(self, kind: str, text: str, promised: float) -> None:
-        """Something is not as it should be."""
+        """Records a broken promise."""
         self.misses.append(Miss(kind, text, promised))
 
     def count(self, kind: str) -> int:
-        """How often, forgiven or not."""
+        """How many there are of a kind, forgiven or not."""
         return sum(miss.kind == kind for miss in self.misses)
 
     def unforgiven(self) -> Iterator[Miss]:

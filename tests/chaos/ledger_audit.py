@@ -1,4 +1,4 @@
-"""Holds a ledger against Redis and against the api, once a crowd has come to an end."""
+"""Compares a ledger with Redis and with the api, once its crowd has ended."""
 
 import asyncio
 import time
@@ -13,13 +13,13 @@ from tests.support.browser import Answer, Client, NoAnswerError
 from tests.support.settings import OPERATOR
 
 WHOLE_SECONDS: Final = 20.0
-"""How long repair may take until a line is whole."""
+"""Seconds that repair may take until a line is consistent."""
 _AT_ONCE: Final = 32
 _CHUNK: Final = 1000
 
 
 class Found(NamedTuple):
-    """What Redis has of an event."""
+    """What Redis holds of an event."""
 
     logged: list[int]
     there: set[int]
@@ -64,7 +64,7 @@ class Audit:
 
     def __init__(self, ledger: Ledger, redis: Any, client: Client) -> None:
         self.totals: dict[str, dict[str, int]] = {}
-        """As the api counts them, by event."""
+        """The totals that the api counts, by event."""
         self._ledger, self._redis, self._client = ledger, redis, client
 
     async def run(self, events: Iterable[str]) -> None:
@@ -136,7 +136,7 @@ class Audit:
     async def _ask_again(self, event: str, places: list[Place], found: Found) -> None:
         logged = set(found.logged)
         waiting = [place for place in places if place.ticket in logged]
-        # Whoever was absent is back in line after this.
+        # After this, the absent are back in line.
         await self._each(waiting, self._poll)
         await asyncio.sleep(1.2)  # no call is fresh any more
         now = await find(self._redis, event)
@@ -149,7 +149,7 @@ class Audit:
                 self._ledger.miss(ORDER, text, place.given)
         if any(first >= second for line in (now.logged, now.line) for first, second in pairwise(line)):
             self._ledger.miss(ORDER, f"{event} is out of order", time.monotonic())
-        # Who has been expired meanwhile joins anew; who should not have been has been told of.
+        # People who were expired meanwhile would join again; wrong expiries have been recorded already.
         known = [place for place in places if place.who and not place.left.asked and place.ticket in found.there]
         await self._each(known, self._join_again)
         await self._each([place for place in places if place.redeemed.done], self._redeem_again)
@@ -163,7 +163,7 @@ class Audit:
         return None
 
     async def _join_again(self, place: Place) -> None:
-        # Only a key finds somebody who has been let in.
+        # Only a key finds a person who has been let in.
         key = place.headers.get("Idempotency-Key")
         if (place.entered.asked and not key) or self._may_be_forgotten(place):
             return
@@ -186,7 +186,7 @@ class Audit:
         return await asyncio.gather(*map(one, places))
 
     async def _ask(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Answer:
-        """The first answer that is none of an outage, as all is well by now; the last one if there is no other."""
+        """The first answer that does not come from an outage, since all should be well by now; else the last answer."""
         answer = Answer(503, {}, 0)
         for _ in range(20):
             try:

@@ -1,6 +1,6 @@
 """Long runs of the model of the line (tests/line/model), on a Redis of their own: ``python -m tests.chaos.model``.
 
-Every sequence of steps is drawn by lot, another one each time; a failure is told as a short sequence that shows it.
+Every sequence of steps is random, and differs in each run. A failure is reported as a short sequence that shows it.
 """
 
 import argparse
@@ -18,7 +18,7 @@ _CHUNK = 200
 
 
 def run(examples: int, progress: Callable[[int], None]) -> None:
-    """So many sequences; tells `progress` how many are done. Raises what is wrong."""
+    """Runs `examples` sequences; reports to `progress` how many are done. Raises the first failure."""
     earlier = 0
 
     def add(done: int) -> None:
@@ -30,13 +30,13 @@ def run(examples: int, progress: Callable[[int], None]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """1 when the line did what the model does not."""
+    """Returns 1 if the line did what the model does not."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos.model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--examples", type=int, default=1000, help="how many sequences (default: %(default)s)")
     examples: int = parser.parse_args(argv).examples
-    # Repairs say what they do, and here it is thousands.
+    # Repairs log what they do, and there are thousands of them here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     def show(done: int) -> None:

@@ -1,11 +1,11 @@
-"""What came of a scenario."""
+"""The result of a scenario."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
 class Outcome:
-    """Its figures, and everything that was not as promised."""
+    """The figures of a scenario, and every broken promise."""
 
     name: str
     fault: str
@@ -28,7 +28,7 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """In a word."""
+        """The result in a word."""
         return "skipped" if self.skipped else "FAILED" if self.failures else "kept"
 
     @property

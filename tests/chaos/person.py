@@ -13,13 +13,13 @@ from tests.support.browser import Answer, Client, NoAnswerError
 
 USER_HEADER: Final = "X-User-Id"
 SILENCE: Final = (5.0, 8.0)
-"""S for which some are silent."""
+"""Seconds for which some people are silent."""
 NEAR: Final = (40, 120)
-"""Where they are in line when they fall silent: their turn comes meanwhile, and they step aside."""
+"""The place in line at which they fall silent: their turn comes meanwhile, and they step aside."""
 DOUBLE_CLICKS: Final = 0.2
-"""How many ask for the same thing twice at once."""
+"""The share of people who send the same request twice at once."""
 POLL_SCALE: Final = 0.3
-"""Of poll_after_ms: a run is shorter than a sale."""
+"""The share of poll_after_ms that people wait: a run is shorter than a sale."""
 
 
 class Identity(Enum):
@@ -41,20 +41,20 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class World:
-    """What all people of a crowd share."""
+    """What all people in a crowd share."""
 
     client: Client
     ledger: Ledger
     gauge: Gauge
     random: random.Random
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    """Everybody gets the answer they wait for, and stops."""
+    """Set when everybody should get the answer they wait for, and stop."""
     too_late: asyncio.Event = field(default_factory=asyncio.Event)
-    """Nobody asks again."""
+    """Set when nobody should retry any more."""
 
 
 class Call(NamedTuple):
-    """A request, and the answers that are as good as any; 503 never is."""
+    """A request, and the statuses of good answers; 503 never is one."""
 
     kind: str
     method: str
@@ -65,11 +65,11 @@ class Call(NamedTuple):
 
 
 class GivenUpError(Exception):
-    """No answer to the end, or one that should never be."""
+    """There was no answer until the end, or one that must never occur."""
 
 
 class Person:
-    """Lives until admitted and redeemed, gone from the line, or told that it is over."""
+    """A person, active until they have redeemed, have left the line, or the run is over."""
 
     def __init__(self, world: World, event: str, name: str) -> None:
         self._world, self._event, self._name = world, event, name
@@ -83,7 +83,7 @@ class Person:
         self._token = ""
 
     async def live(self) -> None:
-        """From the join to the end. Who loses their place joins again."""
+        """Acts from the join to the end. A person who loses their place joins again."""
         try:
             while not self._world.over.is_set():
                 place = await self._join()
@@ -158,7 +158,7 @@ class Person:
             return False
         place.entered.done = time.monotonic()
         if self._clicks > 1:
-            # And once more, when it is certain that somebody is in: there is but one reservation.
+            # And once more, now that they have certainly entered: there is only one reservation.
             [again] = await self._insist(call)
             if again.status != 200:
                 text = f"the reservation of ticket {place} is not given again: {again.code}"
@@ -197,7 +197,7 @@ class Person:
     # How they ask
 
     async def _insist(self, call: Call, clicks: int = 1) -> list[Answer]:
-        """Asks until there is a good answer. Who clicks twice, at first, may get two, or one."""
+        """Asks until there is a good answer. With two clicks at first, there may be two of them, or one."""
         with self._world.gauge.wish(call.kind) as wish:
             while True:
                 answers = await asyncio.gather(*(self._ask(call) for _ in range(clicks)))
@@ -235,7 +235,7 @@ class Person:
         return answer
 
     async def _sleep(self, seconds: float) -> None:
-        """Less, if it is over before."""
+        """Sleeps, but not longer than the run lasts."""
         try:
             async with asyncio.timeout(seconds):
                 await self._world.over.wait()

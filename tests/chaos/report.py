@@ -26,8 +26,8 @@ _HEADERS: Final = (
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """For people. Broken: requests without an answer; worst gap: the longest time in which nobody who asked for a
-    thing got it; one waited: the longest that anybody did, retries included."""
+    """A table for people. Broken: requests without an answer; worst gap: the longest time in which nobody who asked for
+    something got it; one waited: the longest time that one person waited, including retries."""
     rows = [_HEADERS, *map(_row, outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADERS))]
     lines = []
@@ -65,7 +65,7 @@ def _time(measured: tuple[float, str]) -> str:
 
 
 def write(outcomes: Sequence[Outcome], seed: int) -> Path:
-    """Writes the JSON; where it is."""
+    """Writes the JSON; returns its path."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     found = [dataclasses.asdict(outcome) | {"verdict": outcome.verdict} for outcome in outcomes]

@@ -7,11 +7,11 @@ from tests.chaos.stage import Stage
 
 
 class SkippedError(Exception):
-    """This scenario cannot be played here; says why."""
+    """This scenario cannot be played here, with the reason."""
 
 
 class Scenario(NamedTuple):
-    """Its name, what is done, for how long, how, and how many times at least."""
+    """Its name, what is done, for how long (s), the function, and how many faults there are at least."""
 
     name: str
     fault: str

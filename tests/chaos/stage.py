@@ -1,4 +1,4 @@
-"""What a scenario plays on: its own Redis, api and workers, a crowd in front, and the audit behind."""
+"""What a scenario runs on: its own Redis, api and workers, a crowd in front, and the audit at the end."""
 
 import asyncio
 import random
@@ -37,14 +37,14 @@ SETTINGS: Final[dict[str, Any]] = {
     "trusted_user_header": USER_HEADER,
 }
 RATE: Final = 40.0
-"""People who come in a second; more than are let in, so that there is a line."""
+"""People who come per second; more than are let in, so that there is a line."""
 _TOLD: Final = 10
 """Misses that are told one by one."""
 
 
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Any]:
-    """A plain client of a Redis, for looking and for damage."""
+    """A plain client of a Redis, for reading and for damage."""
     client = Redis.from_url(url, decode_responses=True)
     try:
         yield client
@@ -53,7 +53,7 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 
 class Stage:
-    """Whatever it gives out is gone when it is closed."""
+    """Everything that it starts is ended when it is closed."""
 
     def __init__(self, outcome: Outcome, seconds: float, seed: int, times: int = 0) -> None:
         self.outcome = outcome
@@ -62,10 +62,10 @@ class Stage:
         self.ledger = Ledger(HEARTBEAT_TTL)
         self.crowd: Crowd | None = None
         self.seconds = seconds
-        """For how long there are faults, and longer if there are not so many by then."""
+        """Seconds during which there are faults; longer if there have not been `times` of them by then."""
         self.times = times
         self.says = "begins"
-        """What there is to see while there is no crowd."""
+        """The progress to show while there is no crowd."""
         self._began = time.monotonic()
         self._stack = AsyncExitStack()
         self._processes: list[Process] = []
@@ -83,7 +83,7 @@ class Stage:
     # What there is to play on
 
     async def redis(self, fsync: str = "always", *options: str) -> RedisServer:
-        """A Redis with an append-only file, written at every change or as said."""
+        """A Redis with an append-only file, written at every change or as `fsync` says."""
         server = RedisServer()
         await in_thread(server.start, None, None, "--appendfsync", fsync, *options, appendonly=True)
         self._stack.push_async_callback(in_thread, server.close)
@@ -94,14 +94,14 @@ class Stage:
         return await self._stack.enter_async_context(Relay(server.port))
 
     async def api(self, redis_url: str, *, root: Path = ROOT, **settings: Any) -> Api:
-        """An api process, of the code in a folder."""
+        """An api process with the code in a folder."""
         api = Api(redis_url, **{**SETTINGS, **settings})
         api.root = root
         await self._run(api)
         return api
 
     async def worker(self, redis_url: str, *, root: Path = ROOT, **settings: Any) -> Worker:
-        """A worker process, of the code in a folder."""
+        """A worker process with the code in a folder."""
         worker = Worker(redis_url, **{**SETTINGS, **settings})
         worker.root = root
         await self._run(worker)
@@ -112,7 +112,7 @@ class Stage:
         return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="daegi-chaos-")))
 
     async def balancer(self) -> Balancer:
-        """A balancer that has nobody to send people to yet."""
+        """A balancer without backends."""
         return await self._stack.enter_async_context(Balancer())
 
     async def fleet(self, redis_url: str, *, apis: int = 2, workers: int = 1, **settings: Any) -> list[Api]:
@@ -139,10 +139,10 @@ class Stage:
         events: Sequence[str] = (EVENT,),
         keep: float = 60,
     ) -> AsyncIterator[Crowd]:
-        """A crowd; when the block ends it gets its answers and stops, and what it was promised is audited.
+        """A crowd. When the block ends it gets its answers and stops, and its promises are audited.
 
-        `redis` is the URL of the Redis with the lines, or a client of it. People use a connection again within
-        `keep` seconds.
+        `redis` is the URL of the Redis with the lines, or a client of it. People reuse a connection within `keep`
+        seconds.
         """
         client = Client(ports, keep)
         world = World(client, self.ledger, self.gauge, self.random)
@@ -161,7 +161,7 @@ class Stage:
             client.close()
 
     async def faults(self, least: float, most: float) -> AsyncIterator[int]:
-        """Numbers from 0, each after a random pause, until the time is over and there were as many as wished."""
+        """Numbers from 0, each after a random pause, until the time is over and there have been enough of them."""
         number, until = 0, self._began + self.seconds
         while True:
             await asyncio.sleep(self.random.uniform(least, most))
@@ -172,7 +172,7 @@ class Stage:
             number += 1
 
     def expect(self, kept: bool, text: str) -> None:
-        """Something else that has to be so."""
+        """Records a failure unless `kept`."""
         if not kept:
             self.outcome.failures.append(text)
 

@@ -2,8 +2,8 @@
 
     python -m tests.load [--only bench --only scale ...]
 
-Each can be run alone, with options of its own: python -m tests.load.bench --help. What they print is kept beside their
-JSON in tests/load/results. Not among them: python -m tests.load.overload, what happens beyond the maximum.
+Each can be run alone, with its own options: python -m tests.load.bench --help. Their output is kept beside their JSON
+in tests/load/results. Not included: python -m tests.load.overload, which measures what happens beyond the maximum.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PARTS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the parts; 1 when a figure of one is worthless or misses, 2 when something is missing."""
+    """Runs the parts; returns 1 if a figure is worthless or misses its target, 2 if something is missing."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

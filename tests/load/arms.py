@@ -1,4 +1,4 @@
-"""The applications that are compared: no work at all, the two ways of the original, and Daegi.
+"""The applications that are compared: a no-op, the two ways of the original, and Daegi.
 
 `python -m tests.load.arms NAME --server granian --port 8001 --redis redis://127.0.0.1:6379/0` serves one of them.
 The original's are written as a careful engineer would write them today (a shared pool of connections, msgspec, hiredis,
@@ -21,11 +21,11 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-# Of 32, 64, 100 and 128 the fastest for both ways at 128 joins at once.
+# The fastest of 32, 64, 100 and 128 for both ways, at 128 joins at once.
 CONNECTIONS: Final = 128
 ACCEPTED: Final = 202
 CONFLICT: Final = 409
-# The length of a join's answer from Daegi.
+# As long as Daegi's answer to a join.
 NOTHING: Final = (
     b'{"waiting_token":"w~bench~1764000000000000~AAAAAAAAAAAAAAAAAAAAAA",'
     b'"position_hint":12345,"status":"waiting","poll_after_ms":2000}'
@@ -57,7 +57,7 @@ class Joined(msgspec.Struct):
 
 
 class QueueData(msgspec.Struct):
-    """What the original stored of every waiter."""
+    """What the original stored for every waiting person."""
 
     waiting_token: str
     event_id: str
@@ -90,7 +90,7 @@ async def answer(send: Send, status: int, body: bytes) -> None:
 
 
 class Noop:
-    """Answers every request at once: what the server alone can do."""
+    """Answers every request at once, to show what the server alone can do."""
 
     def __init__(self, *, reads_body: bool) -> None:
         self._reads_body = reads_body
@@ -143,7 +143,7 @@ class Original:
         return done
 
     async def _write_in_turn(self, join: Join, token: str) -> int:
-        """Calls 2 to 7; the two reads of the position travel together."""
+        """Calls 2 to 7; the two reads of the position share a round trip."""
         redis, event, now = self._redis, join.event_id, time.time()
         pipe = redis.pipeline(transaction=False)
         pipe.xlen(f"stream:event:{{{event}}}")
@@ -159,7 +159,7 @@ class Original:
         return position
 
     async def _write_pipelined(self, join: Join, token: str) -> int:
-        """The optimised way: six writes travel together, the position is left to a worker."""
+        """The optimised way: six writes share a round trip, and the position is left to a worker."""
         event, now = join.event_id, time.time()
         pipe = self._redis.pipeline(transaction=False)
         pipe.set(
@@ -205,7 +205,7 @@ def serve(name: str, server: str, port: int) -> None:
     """Serves one of them in one process, with the settings that measured best here."""
     is_daegi = name == "daegi"
     target = "api.app:create_app" if is_daegi else f"tests.load.arms:{name}"
-    # Neither server is a dependency of the other's user.
+    # Imported here, so that each server is needed only by those who use it.
     if server == "uvicorn":
         uvicorn = importlib.import_module("uvicorn")
         uvicorn.run(
@@ -220,7 +220,7 @@ def serve(name: str, server: str, port: int) -> None:
         )
         return
     if is_daegi:
-        # As the Procfile does, but that the user header would have it speak ASGI; the settings below are the others'.
+        # As in the Procfile, except that the user header would make it use ASGI. The settings below are for the others.
         os.environ["DAEGI_PORT"] = str(port)
         os.execv(sys.executable, [sys.executable, "-m", "api", "--interface", "rsgi"])
     granian = importlib.import_module("granian")
@@ -234,7 +234,7 @@ def serve(name: str, server: str, port: int) -> None:
         http=constants.HTTPModes.http1,
         websockets=False,
         backlog=4096,
-        # It counts connections, not requests: the default would let 1,024 clients in and leave the rest waiting.
+        # Granian counts connections here, not requests: by default it would serve 1,024 clients and let the rest wait.
         backpressure=65_536,
         log_enabled=False,
     ).serve()

@@ -1,14 +1,14 @@
-"""Joins and polls of Daegi beside the original's two ways and a server that does nothing.
+"""Compares joins and polls of Daegi with the original's two ways and with a server that does nothing.
 
     python -m tests.load.bench                      all of it, about ten minutes
     python -m tests.load.bench --rounds 2 --fill 0 --arm daegi --arm pipelined --workload join
 
-Each arm serves from one process on core 0; its Redis and wrk share core 1. Arms take turns in short rounds whose order
-rotates, on an emptied Redis each, and are compared within a round: a machine's speed drifts by more than they differ.
-Redis: CPU us of a request. trips: round trips to Redis of a request. cmds: commands that a client sent, those
-inside scripts not counted. bytes: memory of a waiter in a line of --fill people. alone: round trips of a
+Each arm serves from one process on core 0; its Redis and wrk share core 1. Arms take turns in short rounds, each time
+on an empty Redis and in rotating order. They are compared within a round, because a machine's speed drifts by more than
+they differ. Redis: CPU us per request. trips: round trips to Redis per request. cmds: commands from clients per
+request, without those inside scripts. bytes: memory per person in a line of --fill people. alone: round trips of a
 join when nobody else joins. cores: how busy core 0 and core 1 were. Times are in ms. The open loop offers half of what
-the closed one reached, whatever comes back; its latencies count from when a request was due.
+the closed one reached, however it is answered; its latencies count from when a request was due.
 """
 
 import argparse
@@ -36,7 +36,7 @@ RESULTS: Final = Path(__file__).with_name("results")
 WORKLOADS: Final = ("join", "keyed", "user", "poll", "lease", "enter")
 OPEN_LOOP: Final = frozenset({"noop_body", "pipelined", "daegi"})
 CROWDED: Final = frozenset({"poll", "lease", "enter"})
-"""Workloads of people who are in line already."""
+"""Workloads of people who are already in line."""
 WORKLOADS_OF: Final = {
     "noop": frozenset({"join", "poll", "lease"}),
     "noop_body": frozenset({"join", "enter"}),
@@ -58,7 +58,7 @@ ARMS: Final = {
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     arms: tuple[Arm, ...]
     workloads: tuple[str, ...]
@@ -71,7 +71,7 @@ class Options:
     output: Path
 
     def pairs(self) -> Iterator[tuple[str, Arm]]:
-        """Every workload with every arm that takes it."""
+        """Every workload with every arm that supports it."""
         for workload in self.workloads:
             for arm in self.arms:
                 if workload in arm.workloads:
@@ -79,14 +79,14 @@ class Options:
 
 
 class Bench:
-    """Runs what the options ask for."""
+    """Runs the benchmark that the options describe."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._serial = 0
 
     def run(self) -> dict[str, Any]:
-        """All figures; says on stderr how far it is."""
+        """All figures; shows the progress on stderr."""
         options = self._options
         counted = {}
         for workload, arm in options.pairs():
@@ -107,7 +107,7 @@ class Bench:
         return {"about": about(options), "summary": summary, "open_loop": open_loop, "rounds": flat}
 
     def _offered(self, plays: dict[str, Play], summary: dict[str, Any]) -> Iterator[report.Offered]:
-        """Joins at half the rate that the closed loop reached, which has to be measured first."""
+        """Joins at half the rate of the closed loop, which has to be measured first."""
         for arm, row in summary.get("join", {}).items():
             if arm not in OPEN_LOOP or not self._options.open_seconds:
                 continue
@@ -177,7 +177,7 @@ class Bench:
     def _fill(self, play: Play, workload: str) -> float:
         with self._prepared(play, workload) as (_, event, seed, *_):
             empty, waiters, part = play.memory(), 0, 0
-            while waiters < self._options.fill:  # wrk knows no number of requests, only a time
+            while waiters < self._options.fill:  # wrk is given a time, not a number of requests
                 part += 1
                 waiters += play.load(self._options.connections, 1, workload, event, f"{seed}-{part}").served
             time.sleep(SETTLE_SECONDS)
@@ -209,7 +209,7 @@ class Bench:
 
 
 def about(options: Options) -> dict[str, Any]:
-    """Where, when and how."""
+    """Where, when and how it was measured."""
     server = find_redis_server()
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     return {
@@ -227,7 +227,7 @@ def about(options: Options) -> dict[str, Any]:
 
 
 def picture(results: dict[str, Any], path: Path) -> str:
-    """Draws it, and says where it is."""
+    """Draws the picture, and says where it is."""
     try:
         from tests.load.plot import draw
     except ModuleNotFoundError as error:
@@ -242,7 +242,7 @@ def say(text: str) -> None:
 
 
 def free_port() -> int:
-    """A port nobody has."""
+    """A port that nobody uses."""
     with socket.socket() as probe:
         probe.bind((LOCALHOST, 0))
         port: int = probe.getsockname()[1]
@@ -284,7 +284,7 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the table and writes the JSON; 1 when a figure is worthless, 2 when nothing was measured."""
+    """Measures, prints the table and writes the JSON; returns 1 if a figure is worthless, 2 if nothing was measured."""
     options = parse(argv)
     try:
         check_tools()

@@ -1,6 +1,6 @@
 """The engine of openloop.py: one thread, plain non-blocking sockets and epoll.
 
-It reaches 20,000 requests a second with less than half a core, so that it can share one with Redis.
+It reaches 20,000 requests a second with less than half a core, so it can share one with Redis.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from tests.load.outcome import Answered, Outcome, Plan, times
 from tests.load.rig import RigError
 
 Requests = Callable[[int], bytes]
-"""The request of a number."""
+"""Returns the request with this number."""
 
 clock = time.monotonic  # one clock for all processes of a machine
-PREBUILT: Final = 250_000  # some 100 MB; from there on each costs 0.3 us when it is due
+PREBUILT: Final = 250_000  # about 100 MB; each further request costs 0.3 us when it is due
 CONNECT_SECONDS: Final = 10.0
-ROUNDS_SECONDS: Final = 0.1  # time-outs are looked for, and lost connections opened again, this often
-TURN: Final = 64  # so many are written before answers are read again
+ROUNDS_SECONDS: Final = 0.1  # how often time-outs are checked and lost connections reopened
+TURN: Final = 64  # requests written before answers are read again
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -42,7 +42,7 @@ class _Connection:
 
 
 class _Series:
-    """The times of one kind of answers."""
+    """The times of one kind of answer."""
 
     def __init__(self) -> None:
         self.since_due, self.since_written = array("d"), array("d")
@@ -55,7 +55,7 @@ class Generator:
     """One run."""
 
     def __init__(self, plan: Plan, requests: Requests) -> None:
-        self.stop = False  # to be set by a signal's handler
+        self.stop = False  # set by a signal handler
         self._plan = plan
         self._make = requests
         self._schedule = arrivals(plan)
@@ -64,17 +64,17 @@ class Generator:
         self._epoll = select.epoll()
         self._by_fd: dict[int, _Connection] = {}
         self._idle: deque[_Connection] = deque()
-        self._missing = 0  # connections to be opened again
+        self._missing = 0  # connections to reopen
         self._statuses: Counter[bytes] = Counter()
         self._accepted, self._refused, self._lag = _Series(), _Series(), array("d")
         self._bare = self._timed_out = self._broken = self._unopened = 0
 
     def run(self) -> Outcome:
-        """Offers it all; raises RigError if the server cannot be reached."""
+        """Sends all requests; raises RigError if the server cannot be reached."""
         plan = self._plan
         allow_files(plan.connections + 64)
         gc.collect()
-        gc.disable()  # nothing here makes cycles, and a pause of its own would be charged to the server
+        gc.disable()  # nothing here makes reference cycles, and a pause would be charged to the server
         try:
             self._connect()
             cpu, start = time.process_time(), clock()
@@ -142,7 +142,7 @@ class Generator:
             self._listen(max(wait, 0.0))
 
     def _send(self, now: float) -> float:
-        """Writes what is due; returns when there is more to do, if no answer comes first."""
+        """Writes the requests that are due; returns when to call it again if no answer comes before."""
         schedule, idle, ready = self._schedule, self._idle, self._ready
         for _ in range(TURN):
             if not idle:
@@ -238,7 +238,7 @@ class Generator:
             link = socket.socket()
             link.setblocking(False)
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link.connect_ex((self._plan.host, self._plan.port))  # what it says now, SO_ERROR says later
+            link.connect_ex((self._plan.host, self._plan.port))  # SO_ERROR will report the error later
             self._by_fd[link.fileno()] = _Connection(link)
             self._epoll.register(link, select.EPOLLOUT)
 
@@ -262,14 +262,14 @@ class Generator:
 
 
 def measure(data: bytes) -> tuple[int | None, int]:
-    """Length of the answer that begins here, None while that is not known, and of its head."""
+    """The length of the answer that begins here, None while it is unknown, and the length of its head."""
     head = data.find(b"\r\n\r\n")
     if head < 0:
         return None, 0
     at = data.find(b"content-length: ", 0, head)
     if at < 0:
         at = data[:head].lower().find(b"content-length: ")
-    # An answer without it would need chunks or the connection's end; 0 makes it a broken one unless it has no body.
+    # Without it the body is chunked, or ends with the connection: with 0, the answer counts as broken if it has a body.
     length = int(data[at + 16 : data.index(b"\r", at)]) if at >= 0 else 0
     return head + 4 + length, head
 

@@ -1,4 +1,4 @@
-"""Somebody new every 50 ms, who sees what people see while others overload the server."""
+"""A newcomer every 50 ms, who shows what people see while others overload the server."""
 
 import contextlib
 import dataclasses
@@ -38,14 +38,14 @@ class Newcomers:
         self.memory: list[int] = []
         self._play, self._event = play, event
         self._over = threading.Event()
-        # Only the server runs below us now, with Redis and the shells that watch over both.
+        # At this point our only child processes are the server, Redis, and the shells that watch over both.
         self._server = [
             each for each in psutil.Process().children(recursive=True) if each.name().startswith(("python", "granian"))
         ]
 
     @contextlib.contextmanager
     def coming(self) -> Iterator["Newcomers"]:
-        """While they come."""
+        """Newcomers arrive while the block runs."""
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
@@ -55,12 +55,12 @@ class Newcomers:
             thread.join()
 
     def between(self, start: float, end: float) -> list[Probe]:
-        """Those who came then."""
+        """The newcomers between two times."""
         return sorted((each for each in list(self._probes) if start <= each.at < end), key=lambda each: each.at)
 
     def _run(self) -> None:
         due, number = time.monotonic(), 0
-        # One who is held must not keep the next from coming.
+        # A newcomer who is held must not delay the next one.
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while not self._over.wait(max(0.0, due - time.monotonic())):
                 due += PROBE_SECONDS
@@ -87,7 +87,7 @@ class Newcomers:
 
 
 def back(after: Sequence[Probe], quiet: Sequence[Probe], end: float) -> float | None:
-    """Seconds from the end until the first of ten newcomers in a row who were served as quickly as before."""
+    """Seconds from the end of the load until the first of ten newcomers in a row was served as quickly as before it."""
     slowest = sorted(each.ms for each in quiet)[int(len(quiet) * 0.9)]
     limit = max(2 * slowest, 25.0)
     good = 0

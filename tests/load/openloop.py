@@ -1,11 +1,11 @@
-"""Offers requests at a fixed rate, however slowly they are answered, and says how long each really took.
+"""Sends requests at a fixed rate, however slowly they are answered, and reports how long they really took.
 
     python -m tests.load.openloop http://127.0.0.1:8001 --rate 5000 --seconds 10 --connections 512 --event NAME
 
-prints one line of JSON (Outcome). Requests come as independent people do, with exponential gaps. A latency counts
-from the moment a request was due: a server that stalls is charged for all who came meanwhile (no coordinated
-omission). Counted from the moment it was written, it is without the time for which no connection was free. Without
---rate it is a closed loop: each connection asks again as soon as it is answered.
+prints one line of JSON (Outcome). Requests come as from independent people, with exponential gaps. A latency counts
+from the moment a request was due: a server that stalls is charged for everybody who came meanwhile (no coordinated
+omission). The latency since the moment it was written leaves out the time for which no connection was free. Without
+--rate it is a closed loop: each connection sends again as soon as it is answered.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tests.support.paths import ROOT
 
 
 def joins(event: str, seed: str) -> Requests:
-    """Joins of one event, each by somebody else."""
+    """Joins of one event, each by another person."""
     body = b'{"event_id":"%b","user_id":"%b-%%08d"}' % (event.encode(), seed.encode())
     head = (
         b"POST /api/v1/queue/join HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n"
@@ -59,7 +59,7 @@ def offer(
     seed: str = "open",
     tokens: Path | None = None,
 ) -> Outcome:
-    """Runs it as a process of its own on the load's core; polls if there is a file of tokens, else joins."""
+    """Runs the open loop in its own process on the load's core; it polls if there is a file of tokens, else joins."""
     command = [sys.executable, "-m", "tests.load.openloop", f"http://{LOCALHOST}:{port}", "--rate", str(rate)]
     command += ["--seconds", str(seconds), "--connections", str(connections), "--event", event, "--seed", seed]
     command += ["--tokens", str(tokens)] if tokens else []

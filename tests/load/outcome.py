@@ -1,20 +1,20 @@
-"""What a run of openloop.py is asked for, and what it tells."""
+"""The plan of a run of openloop.py, and its result."""
 
 import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Final
 
-LIMIT: Final = 5_000_000  # requests of a run
+LIMIT: Final = 5_000_000  # requests in a run
 LAG_MS: Final = 3.0
-"""A p99 of its own lateness above this is a doubt; on an idle core it is about a tenth of that."""
+"""If the p99 of the generator's own lateness is above this, the figures are in doubt. On an idle core it is a tenth."""
 BUSY: Final = 0.9
-"""As is this share of a core."""
+"""So they are if it uses this share of a core."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to offer."""
+    """What to send."""
 
     host: str
     port: int
@@ -44,7 +44,7 @@ class Times:
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-    """Those of one kind: how many, and their times since they were due and since they were written."""
+    """The answers of one kind: their number, and the times since the requests were due and since they were written."""
 
     count: int
     since_due: Times
@@ -53,7 +53,7 @@ class Answered:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of it. due = written + given_up + unsent; written = all answered + timed_out + broken + unanswered."""
+    """The result. due = written + given_up + unsent; written = all answered + timed_out + broken + unanswered."""
 
     rate: float  # asked for
     seconds: float  # really
@@ -79,20 +79,20 @@ class Outcome:
 
     @property
     def per_second(self) -> float:
-        """Accepted a second."""
+        """Accepted requests per second."""
         return self.accepted.count / self.seconds
 
     @property
     def offered(self) -> float:
-        """Really written a second."""
+        """Requests really written per second."""
         return self.written / self.seconds
 
     def doubts(self) -> list[str]:
-        """Why the figures mean less than they seem to."""
+        """Reasons to doubt the figures."""
         found = []
         if self.busy > BUSY:
             found.append(f"the load generator was the limit: it used {self.busy:.0%} of its core")
-        # In a closed loop nobody is charged for it.
+        # In a closed loop its lateness does not count.
         if self.rate and self.lag.p99 > LAG_MS:
             found.append(
                 f"the load generator was late itself: a p99 of {self.lag.p99:.1f} ms, with {self.busy:.0%} of its core"

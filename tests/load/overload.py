@@ -1,17 +1,17 @@
-"""Daegi under far more than it can take: what is still served, how soon, and how it comes back.
+"""Daegi under far more load than it can serve: what is still served, how fast, and how it recovers.
 
     python -m tests.load.overload                                      about five minutes
     python -m tests.load.overload --seconds 10 --max-pending 2000 --max-pending 8000 --rounds 3
 
 Its maximum is measured with wrk right before and after each case, on the same server; shares are of the mean of the
-two. Then come 1.5 and 3 times as many joins as that, however slowly they are answered, and 20 times the connections,
-each of which asks again at once. Connections are limited (--connections): who finds none free waits outside, as in
-front of a listen queue that is full. Meanwhile one join every 50 ms, on a connection of its own, says what a newcomer
-sees; it is "back" when ten in a row were as quick as before.
+two. The cases are 1.5 and 3 times as many joins as that, however slowly they are answered, and 20 times the
+connections, each of which sends again at once. Connections are limited (--connections): people who find none free wait
+outside, as in front of a full listen queue. Meanwhile one join every 50 ms, on its own connection, shows what a
+newcomer sees; the server is "back" when ten in a row were as quick as before.
 
 share: accepted joins a second, of the maximum. p50, p99: ms from written to answered, of the accepted.
 refused: 503s a second. held: people without an answer when the load ended, most of them outside. MB: memory of the
-api's processes before, at most, and after. back: s from the end until all was normal.
+api's processes before, at most, and after. back: s from the end of the load until all was normal.
 """
 
 import argparse
@@ -35,9 +35,9 @@ from tests.load.rig import LOAD_CORE, Arm, Play, RigError, check_tools, redis_on
 
 MAX_PENDING: Final[int] = Settings.model_fields["max_pending"].default
 CONNECTIONS: Final = 128
-"""At which the maximum is measured."""
+"""Connections with which the maximum is measured."""
 MAXIMUM_SECONDS: Final = 4
-QUIET_SECONDS: Final = 2.0  # of probes before a load
+QUIET_SECONDS: Final = 2.0  # of newcomers before a load
 BACK_SECONDS: Final = 5.0  # and after it
 SHARE: Final = 0.75
 P99_MS: Final = 250.0
@@ -51,7 +51,7 @@ HEADER: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One way to offer too much."""
+    """One kind of overload."""
 
     name: str
     factor: float  # of the maximum; 0: a closed loop
@@ -83,7 +83,7 @@ class Finding:
         return self.outcome.open_at_end + self.outcome.unsent
 
     def broken_promises(self) -> Iterator[str]:
-        """What ought to be otherwise."""
+        """The promises that were not kept."""
         name, accepted = f"{self.case} at {self.max_pending}", self.outcome.accepted
         if self.share < SHARE:
             yield f"{name}: {self.share:.0%} of the maximum were accepted, not {SHARE:.0%}"
@@ -165,7 +165,7 @@ def table(findings: Sequence[Finding]) -> str:
 
 
 def doubts(findings: Sequence[Finding]) -> Iterator[str]:
-    """What makes figures less than they seem; in overload people without an answer are none of that."""
+    """Reasons to doubt the figures. In overload, people without an answer are no such reason."""
     for each in findings:
         name, outcome = f"{each.case} at {each.max_pending}", each.outcome
         if max(each.maximum, each.maximum_after) > 1.25 * min(each.maximum, each.maximum_after):
@@ -183,13 +183,13 @@ def doubts(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def arm(max_pending: int) -> Arm:
-    """Daegi with that limit."""
+    """Daegi with this limit."""
     daegi = ARMS["daegi"]
     return dataclasses.replace(daegi, environment=daegi.environment | {"DAEGI_MAX_PENDING": str(max_pending)})
 
 
 def cases(connections: int) -> tuple[Case, ...]:
-    """What is offered."""
+    """The kinds of overload."""
     return (
         Case("1.5 x", 1.5, connections),
         Case("3 x", 3.0, connections),
@@ -217,7 +217,7 @@ def measure(given: argparse.Namespace, rounds: Iterator[int]) -> Iterator[Findin
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the table and writes the JSON; 1 when a promise is broken, 2 when nothing was measured."""
+    """Measures, prints the table and writes the JSON; returns 1 if a promise is broken, 2 if nothing was measured."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.load.overload", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -230,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="JSON file (default: results/ beside this file, ignored by git)")
     given = parser.parse_args(argv)
     findings: list[Finding] = []
-    # The newcomers must not take time from the server; it is moved to its own core when it starts.
+    # Newcomers must not take time from the server, which is moved to its own core when it starts.
     os.sched_setaffinity(0, {LOAD_CORE})
     try:
         check_tools()

@@ -15,7 +15,7 @@ PANELS: Final = (
 
 
 def draw(summary: Mapping[str, Mapping[str, Any]], title: str, path: Path) -> None:
-    """Writes a PNG: a panel a measure, a group of bars a workload."""
+    """Writes a PNG with a panel for each measure and a group of bars for each workload."""
     arms = list(dict.fromkeys(arm for rows in summary.values() for arm in rows))
     figure = Figure(figsize=(14, 9), layout="constrained")
     axes = figure.subplots(2, 2)

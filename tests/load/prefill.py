@@ -1,4 +1,4 @@
-"""Puts people in line straight through shared/line.py, so that wrk finds a crowd there at once."""
+"""Puts people in line directly through shared/line, so that wrk finds a crowd there at once."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ async def open_line(redis_url: str) -> AsyncIterator[Line]:
 
 
 def on_line(redis_url: str, work: Callable[[Line], Awaitable[Any]]) -> Any:
-    """Does something with a line, from code that is not asynchronous."""
+    """Runs something with a line from code that is not asynchronous."""
 
     async def run() -> Any:
         async with open_line(redis_url) as line:
@@ -37,7 +37,7 @@ def on_line(redis_url: str, work: Callable[[Line], Awaitable[Any]]) -> Any:
 
 
 async def fill(line: Line, event: str, people: int) -> list[int]:
-    """That many join; their tickets in order."""
+    """Lets this many people join; returns their tickets in order."""
     tickets: list[int] = []
     while len(tickets) < people:
         size = min(BATCH, people - len(tickets))
@@ -49,9 +49,9 @@ async def fill(line: Line, event: str, people: int) -> list[int]:
 
 
 async def call_all(line: Line, event: str, tickets: list[int]) -> None:
-    """Opens the door so wide, and so often, that everybody is called."""
+    """Opens the door so wide and so often that everybody is called."""
     await line.configure(event, {"rate": "1000000", "burst": "10000000"})
-    await asyncio.sleep(0.2)  # that is enough tokens
+    await asyncio.sleep(0.2)  # long enough for the tokens
     waiting = len(tickets)
     while waiting:
         standing, _ = await line.poll(event, tickets[-1:])
@@ -59,18 +59,18 @@ async def call_all(line: Line, event: str, tickets: list[int]) -> None:
 
 
 def sign(event: str, tickets: list[int]) -> list[str]:
-    """The tokens of their joins."""
+    """The waiting tokens for these tickets, as from their joins."""
     signer = Signer([SECRET])
     return [signer.waiting(event, ticket) for ticket in tickets]
 
 
 async def crowd(line: Line, workload: str, event: str) -> list[str]:
-    """Who asks in this workload: tokens of people who are where the workload wants them."""
+    """The tokens of the people who send requests in a workload; they are put where the workload needs them."""
     if workload == "poll":
         # Within the first 1,000 places, where every poll is answered exactly.
         return sign(event, await fill(line, event, 2 * CHUNK))
     if workload == "lease":
-        # Nobody is let in meanwhile, so that who is far back stays there.
+        # Nobody is let in meanwhile, so that people far back stay there.
         await line.configure(event, {"rate": "0.1", "burst": "1"})
         tickets = await fill(line, event, 50_000)
         await line.publish_index(event)

@@ -1,4 +1,4 @@
-"""What the rounds say: medians, ratios of arms within one round, and a table of them."""
+"""Summarises the rounds: medians, ratios between arms within one round, and a table of them."""
 
 import dataclasses
 import statistics
@@ -9,7 +9,7 @@ from tests.load.outcome import Outcome
 from tests.load.rig import Load, Meters
 
 FULL: Final = 0.9
-"""A core that is busy for this share of a round is taken to be used up."""
+"""A core that is busy for this share of a round counts as fully used."""
 HEADER: Final = "     /s    p50    p95    p99   Redis  trips   cmds  bytes  alone  cores"
 
 
@@ -22,16 +22,16 @@ class Round:
     number: int
     load: Load
     meters: Meters
-    idle_cpu: float  # us of Redis a second
+    idle_cpu: float  # CPU us of an idle Redis per second
 
     @property
     def redis_us(self) -> float:
-        """Redis CPU of one request, without what Redis does anyway."""
+        """Redis CPU per request, without what an idle Redis uses."""
         return (self.meters.redis_cpu_us - self.idle_cpu * self.meters.at) / self.load.served
 
     @property
     def trips(self) -> float:
-        """Round trips to Redis of one request."""
+        """Round trips to Redis per request."""
         return self.meters.round_trips / self.load.served
 
     @property
@@ -42,7 +42,7 @@ class Round:
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """What the relay counted of one arm and workload."""
+    """What the relay counted for one arm and workload."""
 
     commands_per_trip: float
     alone_trips: float  # round trips of one join when there is one at a time
@@ -65,7 +65,7 @@ class Offered:
 
     @classmethod
     def of(cls, arm: str, outcome: Outcome) -> Self:
-        """From what the open loop tells."""
+        """Reads the result of the open loop."""
         times, failed = outcome.accepted.since_due, outcome.due - outcome.accepted.count
         return cls(arm, outcome.rate, outcome.per_second, times.p50, times.p95, times.p99, failed, outcome.doubts())
 
@@ -118,13 +118,13 @@ def _row(mine: Sequence[Round], all_arms: Sequence[Round]) -> dict[str, Any]:
 def _commands(counted: Counted | None, trips: Sequence[float]) -> dict[str, Any]:
     if counted is None:
         return {}
-    # The relay delays Redis a little, which makes batches larger: how many commands a trip carries does not change.
+    # The relay delays Redis a little, so batches get larger, but the number of commands per round trip does not change.
     commands = counted.commands_per_trip * statistics.median(trips)
     return {"commands": commands} | dataclasses.asdict(counted)
 
 
 def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
-    """The summary for people."""
+    """The summary as a table for people."""
     lines: list[str] = []
     for workload, arms in summary.items():
         lines += ["", f"{workload:<10} {HEADER}"]
@@ -146,7 +146,7 @@ def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def open_table(offered: Sequence[Mapping[str, Any]]) -> str:
-    """The open loop for people."""
+    """The results of the open loop as a table for people."""
     if not offered:
         return ""
     lines = ["", "open loop  offered/s accepted/s    p50    p95    p99 failed"]
@@ -187,7 +187,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def doubts(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What makes figures worthless, or less than they seem."""
+    """Reasons why figures are worthless or in doubt."""
     found: list[str] = []
     for workload, arms in summary.items():
         for arm, row in arms.items():

@@ -1,4 +1,4 @@
-"""What a round is played on: servers and Redis on cores of their own, wrk, and the meters."""
+"""What a round runs on: servers and Redis on cores of their own, wrk, and the meters."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ LOAD_CORE: Final = 1
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 15.0
 SETTLE_SECONDS: Final = 0.3
-"""After which what was under way when wrk stopped is done."""
+"""Seconds after which requests that were in progress when wrk stopped are done."""
 
 
 class RigError(RuntimeError):
@@ -40,7 +40,7 @@ class RigError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """One thing to measure: a command that serves HTTP on a port, given a Redis."""
+    """An application to measure: a command that serves HTTP on a port, given a Redis."""
 
     name: str
     command: tuple[str, ...]  # {port}, {redis} and {server} are filled in
@@ -51,7 +51,7 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What one run of wrk says of itself; times in microseconds."""
+    """What one run of wrk reports; times in microseconds."""
 
     connections: int
     requests: int
@@ -69,7 +69,7 @@ class Load:
 
     @property
     def served(self) -> int:
-        """Requests that cost something: when wrk stops, each connection has one under way, which is served too."""
+        """Requests that cost something, including the one that each connection has in progress when wrk stops."""
         return self.requests + self.connections
 
 
@@ -89,21 +89,21 @@ class Meters:
 
 
 class Play:
-    """One arm being served, with a Redis of its own."""
+    """One arm that is being served, with a Redis of its own."""
 
     def __init__(self, arm: Arm, server: str, redis_url: str, redis: Redis | None, port: int) -> None:
         self.arm = arm
         self.redis = redis
         self.redis_url = redis_url
         self.port = port
-        self.idle_cpu = 0.0  # Redis CPU in us a second while nobody asks for anything
+        self.idle_cpu = 0.0  # Redis CPU in us per second without requests
         fill = {"port": str(port), "redis": redis_url, "server": server}
         self._command = [part.format(**fill) for part in arm.command]
         self._environment = os.environ | {name: value.format(**fill) for name, value in arm.environment.items()}
 
     @contextlib.contextmanager
     def served(self) -> Iterator[Self]:
-        """Serves it on the server's core and returns once it lets people join."""
+        """Serves it on the server's core; begins once people can join."""
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
                 pinned(SERVER_CORE, self._command),
@@ -112,7 +112,7 @@ class Play:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its servers in order
+                start_new_session=True,  # only the benchmark gets a Ctrl-C, and then ends its servers cleanly
             )
             watchdog = Watchdog(process.pid, signal.SIGTERM)
             try:
@@ -128,14 +128,14 @@ class Play:
         if self.redis is not None:
             info: Any = self.redis.info("everything")
             cpu = (info["used_cpu_user"] + info["used_cpu_sys"]) * 1e6
-            # Of 6.2.14 and 7.0.15 (tried): total_commands_processed, commandstats and the slow log count what a
-            # script calls as well. A write is one flush of answers: a command, a script or a whole pipeline.
+            # In 6.2.14 and 7.0.15 (tried), total_commands_processed, commandstats and the slow log count the calls
+            # inside scripts as well. A write is one flush of answers: a command, a script or a whole pipeline.
             trips = info["total_writes_processed"]
         cores = psutil.cpu_times(percpu=True)
         return Meters(cpu, trips, _busy(cores[SERVER_CORE]), _busy(cores[LOAD_CORE]), time.monotonic())
 
     def measured(self, connections: int, seconds: int, *words: str) -> tuple[Load, Meters]:
-        """As load(), with what it took."""
+        """Like load(), with what the meters counted."""
         before = self.read()
         load = self.load(connections, seconds, *words)
         after = self.read()
@@ -157,7 +157,7 @@ class Play:
 
     @contextlib.contextmanager
     def worker(self) -> Iterator[None]:
-        """A worker beside it, on the load's core."""
+        """Runs a worker beside it, on the load's core."""
         command = pinned(LOAD_CORE, [sys.executable, "-m", "workers"])
         environment = self._environment | {"DAEGI_REDIS_URL": self.redis_url}
         nowhere = subprocess.DEVNULL
@@ -172,7 +172,7 @@ class Play:
             watchdog.dismiss()
 
     def wait_for_memory(self, tokens: Sequence[str]) -> None:
-        """Returns once polls of these are answered from memory."""
+        """Returns once polls with these tokens are answered from memory."""
         deadline = time.monotonic() + START_SECONDS
         for number in itertools.count():
             if self._ask("GET", f"{STATUS}?token={tokens[number % len(tokens)]}").get("approximate"):
@@ -182,7 +182,7 @@ class Play:
             time.sleep(0.05)
 
     def join(self, event: str, user: str) -> str:
-        """One person joins; their token."""
+        """One person joins; returns their token."""
         token: str = self._ask("POST", JOIN, json.dumps({"event_id": event, "user_id": user}))["waiting_token"]
         return token
 
@@ -198,7 +198,7 @@ class Play:
         return answer
 
     def load(self, connections: int, seconds: int, *words: str) -> Load:
-        """Runs wrk with load.lua, whose words these are."""
+        """Runs wrk with load.lua and its arguments."""
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
         command += ["--timeout", "10s", "--script", str(SCRIPT), f"http://{LOCALHOST}:{self.port}", "--", *words]
         run = subprocess.run(pinned(LOAD_CORE, command), capture_output=True, text=True, check=False)
@@ -227,7 +227,7 @@ class Play:
 
 @contextlib.contextmanager
 def redis_on_load_core() -> Iterator[tuple[str, Redis]]:
-    """A Redis without persistence, beside wrk: the server's core is the server's alone."""
+    """A Redis without persistence, on wrk's core: the server has its core for itself."""
     with RedisServer() as server:
         for thread in psutil.Process(server.pid).threads():
             with contextlib.suppress(OSError):
@@ -237,7 +237,7 @@ def redis_on_load_core() -> Iterator[tuple[str, Redis]]:
 
 
 def check_tools() -> None:
-    """Raises RigError when something is missing that pip does not install."""
+    """Raises RigError if something is missing that pip does not install."""
     if not sys.platform.startswith("linux") or (os.cpu_count() or 1) < 2:
         raise RigError("the benchmark gives the server a core of its own: it needs Linux and two cores")
     for tool, package in (("wrk", "wrk"), ("taskset", "util-linux")):
@@ -251,7 +251,7 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
 
 
 def _busy(core: Any) -> float:
-    # Time that the host took away (steal) counts as busy: it is not there for us.
+    # Time that the host took away (steal) counts as busy: we cannot use it.
     total: float = sum(core) - core.idle - core.iowait - core.guest - core.guest_nice
     return total
 

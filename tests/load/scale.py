@@ -1,13 +1,13 @@
-"""What the line costs Redis as it grows, and what many events, processes and pollers add up to.
+"""What the line costs Redis as it grows, and what many events, processes and people who poll cost.
 
     python -m tests.load.scale                               all of it, about five minutes
     python -m tests.load.scale --part line --sizes 1000 100000 --rounds 3
 
-line: Redis CPU us (used_cpu_* of INFO; the cost of asking is taken off) of each step through shared/line.py, without
-HTTP, in lines of several lengths that take turns on one Redis: median [least to most] of the rounds. call: the longest
-single call in ms by the slow log, usual / ever; it is wall time, which whatever else runs on the machine stretches.
+line: Redis CPU us (used_cpu_* of INFO, without the cost of INFO) of each step through shared/line, without HTTP, in
+lines of several lengths that take turns on one Redis: median [least to most] of the rounds. call: the longest single
+call in ms by the slow log, usual / ever; it is wall time, which other processes on the machine can stretch.
 events: 1,000 events polled through 1, 2 and 4 api processes and a worker. spread: whether four processes answer alike.
-memory: a million waiters noted in one process. The sums at the end are computed from these parts.
+memory: a million heartbeats held in one process. The sums at the end are computed from these parts.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def say(text: str) -> None:
 
 @dataclasses.dataclass
 class Results:
-    """Of the parts that were asked for."""
+    """The results of the chosen parts."""
 
     about: dict[str, Any]
     lines: Lines | None = None

@@ -31,9 +31,9 @@ SETTLE_SECONDS: Final = 4.0
 ANSWER_SECONDS: Final = 10.0
 FAR_BACK: Final = 5_000
 CROWD: Final = 20_000
-PEOPLE: Final = 100  # of each of many events
+PEOPLE: Final = 100  # in each of many events
 LEAVING: Final = 50  # people a second
-# So slow that nobody comes to the front meanwhile.
+# So slow that nobody reaches the front meanwhile.
 SLOW: Final[dict[str, Any]] = {"admit_rate": 0.1, "admit_burst": 1}
 
 Say = Callable[[str], None]
@@ -92,7 +92,7 @@ async def _opened(url: str) -> AsyncIterator[Line]:
 
 @contextmanager
 def _watched(process: Process) -> Iterator[Process]:
-    """Runs it; also the death of this benchmark ends it."""
+    """Runs a process; it also ends if this benchmark dies."""
     with process:
         watchdog = Watchdog(process.process.pid, signal.SIGTERM)
         try:
@@ -106,7 +106,7 @@ def _watched(process: Process) -> Iterator[Process]:
 
 @dataclasses.dataclass(frozen=True)
 class Traffic:
-    """What went to Redis, a second."""
+    """What was sent to Redis, per second."""
 
     processes: int
     polls: float
@@ -118,7 +118,7 @@ class Traffic:
 
 
 def many_events(events: int, polls: int, seconds: int, processes: Sequence[int], say: Say) -> list[Traffic]:
-    """People of many events poll at a fixed rate, served by ever more processes and one worker."""
+    """People of many events poll at a fixed rate, served by more and more processes and one worker."""
     found = []
     with redis_on_load_core() as (url, redis):
         say(f"filling: {events:,} events of {PEOPLE}")
@@ -128,7 +128,7 @@ def many_events(events: int, polls: int, seconds: int, processes: Sequence[int],
             with ExitStack() as stack:
                 port = redis.connection_pool.connection_kwargs["port"]
                 to_api, to_worker = (stack.enter_context(Relay(port).running()) for _ in range(2))
-                stack.callback(time.sleep, 0.5)  # the relays see the ends of the connections of those killed
+                stack.callback(time.sleep, 0.5)  # the relays notice the closed connections of killed processes
                 urls = [url.replace(f":{port}/", f":{relay.port}/") for relay in (to_api, to_worker)]
                 api = Api(urls[0], processes=count, **SLOW)
                 stack.enter_context(_watched(api))
@@ -168,7 +168,7 @@ async def _traffic(processes: int, api: Api, relays: tuple[Relay, Relay], redis:
     def read() -> tuple[float, ...]:
         info: Any = redis.info("everything")
         cpu = info["used_cpu_user"] + info["used_cpu_sys"]
-        # arq writes a job with PSETEX, and once more when it begins it; nobody else uses that.
+        # arq uses PSETEX when it enqueues a job and again when it starts it; nobody else uses it.
         jobs = info.get("cmdstat_psetex", {"calls": 0})["calls"] / 2
         return time.monotonic(), answered, jobs, *(relay.count.commands for relay in relays), cpu
 
@@ -230,7 +230,7 @@ async def _unless_failed(tasks: Sequence["asyncio.Task[None]"], seconds: float) 
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """How far the places that several processes gave the same people at once lay apart."""
+    """How far apart the places are that several processes give the same people at once."""
 
     processes: int
     asked: int  # people of whom every process said that their place is approximate
@@ -239,7 +239,7 @@ class Spread:
 
 
 async def same_answers(processes: int, seconds: int, say: Say) -> tuple[Spread, Spread]:
-    """The same people ask each process under a lease: of a line that stands still, and with LEAVING leaving it."""
+    """The same people poll each process under a lease, in a line that stands still and in one with LEAVING."""
     say(f"the same people ask {processes} processes")
     with redis_on_load_core() as (url, _), ExitStack() as stack:
         api = Api(url, processes=processes, **SLOW)
@@ -259,7 +259,7 @@ async def same_answers(processes: int, seconds: int, say: Say) -> tuple[Spread, 
 
 
 def _one_of_each(api: Api, clients: Sequence[Client], processes: int) -> list[Client]:
-    """A connection to each of the processes: the system spreads connections by chance."""
+    """A connection to each of the processes: the system distributes connections at random."""
     owner = {
         connection.raddr.port: process.pid
         for process in api.family()

@@ -1,6 +1,6 @@
 """What each step of the line costs Redis in lines of several lengths, without HTTP.
 
-All lines live in one Redis and take turns, so that a machine's drift meets them alike.
+All lines are in one Redis and take turns, so that a machine's drift affects them alike.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from shared.redis.connect import connect
 from shared.settings import Settings
 
 KINDS: Final = ("plain", "keyed", "user")
-"""Joins of a labelled user, of one with an Idempotency-Key, of a verified user."""
+"""Joins of a user with a label, of one with an Idempotency-Key, of a verified user."""
 
 BATCH: Final = 256
 SMALL: Final = 64
-JOINS: Final = 1024  # by which a line is longer for a moment
+JOINS: Final = 1024  # by which a line grows for a moment
 ENTERS: Final = 512
 POLLS: Final = 40  # batches of SMALL
 REFRESHES: Final = 6  # chunks
-SLOW_US: Final = 100  # what takes less is not looked at; a batch takes more
+SLOW_US: Final = 100  # shorter calls are not recorded; a batch takes longer
 _NEVER_MS: Final = 10**12
 _PAST_HEARTBEAT_US: Final = 301_000_000
 
@@ -48,12 +48,12 @@ class Cost:
     low: float
     high: float
     longest: int  # of all rounds
-    longest_usual: int  # the median of the rounds' longest: what else runs on the machine stretches single calls
+    longest_usual: int  # the median of the rounds' longest: other processes on the machine stretch single calls
 
 
 @dataclasses.dataclass
 class _Crowd:
-    """One line and who is in it."""
+    """One line and the people in it."""
 
     event: str
     kind: str
@@ -62,7 +62,7 @@ class _Crowd:
     gone: set[int] = dataclasses.field(default_factory=set)
 
     def some(self, count: int) -> list[int]:
-        """That many of those in line, at random."""
+        """This many of the people in line, at random."""
         found: dict[int, None] = {}
         while len(found) < min(count, len(self.tickets) - len(self.gone)):
             ticket = random.choice(self.tickets)
@@ -71,7 +71,7 @@ class _Crowd:
         return list(found)
 
     def remove(self, tickets: Sequence[int]) -> None:
-        """These are out."""
+        """Removes these tickets."""
         self.gone.update(tickets)
         if len(self.gone) * 4 > len(self.tickets):
             self.tickets = array("q", (ticket for ticket in self.tickets if ticket not in self.gone))
@@ -79,7 +79,7 @@ class _Crowd:
 
 
 class Meter:
-    """Redis CPU and the longest call of what is awaited, gathered under a step's name and a line's size."""
+    """Redis CPU and the longest call of each step, by the step's name and the line's size."""
 
     def __init__(self, redis: Redis) -> None:
         self.costs: dict[tuple[str, int], list[tuple[float, int]]] = defaultdict(list)
@@ -93,7 +93,7 @@ class Meter:
         return float(info["used_cpu_user"] + info["used_cpu_sys"]) * 1e6
 
     async def measure(self, step: str, size: int, each: int, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Awaits it; it did the step this many times."""
+        """Measures the awaited work, which does the step `each` times."""
         self._redis.slowlog_reset()
         before = self._cpu()
         result = await work()
@@ -102,7 +102,7 @@ class Meter:
         return result
 
     def longest(self) -> int:
-        """Us of the longest single command since the last reset; scripts count whole."""
+        """The longest single command since the last reset in us; a script counts as one."""
         entries: Any = self._redis.slowlog_get(10_000)
         return max((entry["duration"] for entry in entries if not entry["command"].startswith(b"SLOWLOG")), default=0)
 
@@ -179,7 +179,7 @@ class _Measurement:
     def _joins(self, kind: str, count: int) -> Iterator[Join]:
         for _ in range(count):
             self._serial += 1
-            who = b"00000001-%08d" % self._serial  # as long as the label that load.lua sends
+            who = b"00000001-%08d" % self._serial  # as long as the labels that load.lua sends
             yield Join(os.urandom(24) if kind == "keyed" else b"", (b"v" if kind == "user" else b"u") + who)
 
     async def _round(self, crowd: _Crowd) -> None:
@@ -231,12 +231,12 @@ class _Measurement:
         crowd.remove([int(ticket) for ticket in doomed])
 
     async def _enter(self, crowd: _Crowd) -> None:
-        """The people at the head, called already; each batch that enters calls the next one."""
+        """The people at the head enter. They have been called; each batch that enters calls the next one."""
         line, event, keys = self._line, crowd.event, self._line.keys.event(crowd.event)
         await line.configure(event, {"rate": "1000000", "burst": "1000000"})
         head: Any = self._redis.zrange(keys.queue, 0, ENTERS - 1)
         tickets = list(map(int, head))
-        await asyncio.sleep(0.02)  # now there are enough tokens
+        await asyncio.sleep(0.02)  # until there are enough tokens
         await line.poll(event, tickets[:1])
 
         async def enter() -> list[int]:
@@ -257,14 +257,14 @@ class _Measurement:
 
 
 def _parse_us(blob: bytes) -> float:
-    """CPU us that an ingress needs to read an index."""
+    """The CPU us that an ingress needs to parse an index."""
     return min(timeit.repeat(lambda: Index.parse(blob), number=20, repeat=5)) / 20 * 1e6
 
 
 @asynccontextmanager
 async def _opened(url: str) -> AsyncIterator[tuple[Line, Line, Line]]:
-    """The line as it is, one whose clock is past every heartbeat's life, and one whose clock ticks in seconds."""
-    # Nobody is called while nobody enters: what the door costs is measured with enters alone.
+    """A normal line, one whose clock is past every heartbeat's TTL, and one whose clock ticks in seconds."""
+    # Nobody is called while nobody enters: the door's cost is measured only with enters.
     settings = Settings.model_validate({"redis_url": url, "admit_rate": 0, "admit_burst": 0})
     redis = connect(settings, "daegi-scale")
     ticks = 0
@@ -288,6 +288,6 @@ async def _opened(url: str) -> AsyncIterator[tuple[Line, Line, Line]]:
 
 
 async def measure_lines(url: str, redis: Redis, sizes: Sequence[int], rounds: int, say: Say) -> Lines:
-    """Fills the lines and measures; Redis is empty and nobody else's."""
+    """Fills the lines and measures. Redis has to be empty, with no other clients."""
     async with _opened(url) as (line, later, ticking):
         return await _Measurement(redis, line, later, ticking, say).run(sizes, rounds)

@@ -1,4 +1,4 @@
-"""What one ingress process holds in memory when a great many people poll it under late leases."""
+"""What one ingress process holds in memory when very many people poll it under late leases."""
 
 import asyncio
 import dataclasses
@@ -23,18 +23,18 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Held:
-    """Heartbeats of distinct waiters that one process was asked to hold within a second."""
+    """The heartbeats of different people that one process was asked to hold within a second."""
 
     asked: int
     held: int
     bytes_held: int
     job_bytes: int
-    peak_bytes: int  # of the process above what it had before, the sending of the job included
+    peak_bytes: int  # beyond what the process had before, including the sending of the job
     hear_us: float
 
 
 def heartbeats_held(waiters: int, say: Say) -> Held:
-    """In a process of its own, so that nothing else is in its memory."""
+    """Measures in a process of its own, so that nothing else is in its memory."""
     say(f"{waiters:,} waiters poll one process under late leases")
     with (
         redis_on_load_core() as (url, redis),
@@ -54,7 +54,7 @@ async def _hear_and_send(url: str, waiters: int) -> tuple[int, int, int, float]:
     settings = Settings.model_validate({"redis_url": url})
     redis, jobs = connect(settings, "daegi-scale"), Jobs(settings)
     outbox = WorkerOutbox(Line(redis, settings), jobs, RedisClock())
-    await outbox.send()  # what is imported and allocated once
+    await outbox.send()  # so that one-time imports and allocations are done
     process = psutil.Process()
     before, first = process.memory_info().rss, time.time_ns() // 1000
     began = time.process_time()

@@ -1,8 +1,8 @@
-"""Whether the time of a refusal tells how much of a forged MAC was right: ``python -m tests.load.timing``.
+"""Whether the time of a refusal reveals how much of a forged MAC was right: ``python -m tests.load.timing``.
 
-Tokens with a wrong first and a wrong last letter of the MAC are refused in turns, block by block, so that whatever else
-the machine does hits both. A comparison letter by letter, put in for control, shows that the difference would be seen.
-The exit code is 1 if it is seen in ours, 2 if the machine is too busy to see it in the control.
+Tokens with a wrong first or a wrong last letter in the MAC are refused in turns, block by block, so that other load on
+the machine affects both. As a control, a letter by letter comparison shows that a difference would be visible.
+The exit code is 1 if ours shows one, 2 if the machine is too busy to see it in the control.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from shared.errors import InvalidTokenError
 from shared.tokens.signer import Signer
 
 _BLOCK = 500
-"""Refusals that are timed at once: the clock would be much of the time of one."""
+"""Refusals that are timed together: for a single one, reading the clock would be much of the time."""
 
 _TOLERATED = 0.02
-"""Of the time of a refusal, by which the two may differ: a letter by letter comparison differs by far more."""
+"""The share of a refusal's time by which the two may differ: a letter by letter comparison differs by far more."""
 
 
 def letter_by_letter(ours: str, given: str) -> bool:
-    """What a comparison must not be."""
+    """A comparison as it must not be."""
     if len(ours) != len(given):
         return False
     for one, other in zip(ours, given, strict=True):  # noqa: SIM110 - all() would hide what is compared with
@@ -33,14 +33,14 @@ def letter_by_letter(ours: str, given: str) -> bool:
 
 
 def measure(rounds: int) -> tuple[float, float]:
-    """Median time in us of a refusal for the last letter of the MAC, and its ratio to one for the first."""
+    """The median time in us of a refusal for the MAC's last letter, and its ratio to that for the first letter."""
     signer = Signer(["a secret of this benchmark"])
     body, _, mac = signer.waiting("concert", 1_795_489_214_696_517, 1_795_489_214_883).rpartition("~")
     wrong_first = f"{body}~{'A' if mac[0] != 'A' else 'B'}{mac[1:]}"
     wrong_last = f"{body}~{mac[:-1]}{'A' if mac[-1] != 'A' else 'B'}"
     first, last, ratios = [], [], []
     for number in range(rounds):
-        # Whoever comes second in a round finds warmer caches: they take turns.
+        # The second one in a round finds warmer caches, so they take turns.
         if number % 2:
             first.append(_refusals(signer, wrong_first))
             last.append(_refusals(signer, wrong_last))

@@ -1,7 +1,7 @@
-"""Counts what an arm sends to Redis: a relay that reads along.
+"""A relay that counts what an arm sends to Redis.
 
-Redis has no counter of its own for the commands of its clients: a script's inner calls are in all of them, and
-MONITOR, which marks them, slows Redis so much that batches grow.
+Redis does not count the commands of its clients alone: all its counters include the calls inside scripts, and MONITOR,
+which marks those, slows Redis so much that batches grow.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ PART: Final = 1 << 18
 
 @dataclasses.dataclass
 class Count:
-    """What went through so far."""
+    """The traffic so far."""
 
     commands: int = 0
     round_trips: int = 0
@@ -55,7 +55,7 @@ class Relay:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
             server.close()
-            loop.run_until_complete(asyncio.sleep(0))  # lets the cancelled end
+            loop.run_until_complete(asyncio.sleep(0))  # lets cancelled tasks end
             loop.close()
 
     async def _serve(self, asks: asyncio.StreamReader, replies: asyncio.StreamWriter) -> None:
@@ -81,7 +81,7 @@ class Relay:
                 answered = True
                 replies.write(part)
         except asyncio.CancelledError:
-            return  # asyncio would complain of a connection that ended so
+            return  # asyncio would complain about a connection that ends like this
         finally:
             forwarding.cancel()
             replies.close()

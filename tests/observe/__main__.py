@@ -3,8 +3,8 @@
     python -m tests.observe                  about two minutes
     python -m tests.observe --seconds 300
 
-It answers the two queries of the contract, every panel of the dashboard and every alert. No alert may be true while
-all is well; then things are broken one by one, and the alerts meant for them have to come. Needs prometheus and
+Prometheus is asked the two queries of the contract, every panel of the dashboard and every alert. No alert may fire
+while all is well. Then things are broken one by one, and the alerts meant for them have to fire. Needs prometheus and
 promtool on PATH: apt-get install prometheus.
 """
 
@@ -22,7 +22,7 @@ _LEAST = 45
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs it; 1 when something is missing from sight, 2 when it cannot be run, 130 when stopped."""
+    """Runs it; returns 1 if something is not visible, 2 if it cannot be run, 130 if stopped."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.observe", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What is seen while it runs: a line on stderr, kept up to date on a terminal."""
+"""Progress while it runs: a line on stderr, kept up to date on a terminal."""
 
 import contextlib
 import sys
@@ -30,7 +30,7 @@ class Display(contextlib.AbstractContextManager["Display"]):
         self._write(f"\r\x1b[K{self._time()}  {text}" + ("" if self._terminal else "\n"))
 
     def progress(self, text: str) -> None:
-        """How it goes on; not on a terminal, every ten seconds."""
+        """Shows the progress; outside a terminal, every ten seconds."""
         if self._terminal:
             self._write(f"\r\x1b[K{self._time()}  {text}")
         elif time.monotonic() - self._said >= _EVERY_PLAIN:

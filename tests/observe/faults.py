@@ -1,4 +1,4 @@
-"""What is broken once all has been seen to be well, and the alerts that have to come of it."""
+"""What is broken once all is known to be well, and the alerts that have to fire."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -44,7 +44,7 @@ async def overload(stack: Stack) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def damaged_line(stack: Stack) -> AsyncIterator[None]:
-    """A log entry of somebody in line is lost, which repair leaves to an operator."""
+    """The log entry of a person in line is lost, which repair leaves to an operator."""
     async with Redis.from_url(stack.redis.url) as redis:
         stream = Keys("").event(BIG).stream
         ((entry, _),) = await redis.xrevrange(stream, count=1)
@@ -54,7 +54,7 @@ async def damaged_line(stack: Stack) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def new_log(stack: Stack) -> AsyncIterator[None]:
-    """The operator has the log written anew, which is as many repairs as there are people."""
+    """The operator has the log rebuilt, which repairs as many entries as there are people."""
     client = Client([stack.api.port])
     try:
         answer = await client.ask(
@@ -95,7 +95,7 @@ async def no_api(stack: Stack) -> AsyncIterator[None]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A way of breaking something, the alerts that have to come of it, and those that have to go."""
+    """A way of breaking something, the alerts that have to fire, and those that have to end."""
 
     text: str
     happens: Callable[[Stack], AbstractAsyncContextManager[None]]

@@ -1,4 +1,4 @@
-"""A Prometheus of our own: configured as shipped but for where the processes are, and asked over its HTTP API."""
+"""A Prometheus of our own, queried over its HTTP API. Its configuration is the shipped one, but for the addresses."""
 
 import asyncio
 import json
@@ -26,18 +26,18 @@ _START_SECONDS: Final = 60
 
 
 class ToolsMissingError(Exception):
-    """What is needed is not there."""
+    """A tool that is needed is missing."""
 
 
 class Tools(NamedTuple):
-    """Where they are."""
+    """The paths of the tools."""
 
     prometheus: str
     promtool: str
 
 
 def find_tools() -> Tools:
-    """Those on PATH; raises ToolsMissingError."""
+    """The tools on PATH; raises ToolsMissingError."""
     found = {name: shutil.which(name) for name in Tools._fields}
     if missing := [name for name, path in found.items() if path is None]:
         raise ToolsMissingError(f"{' and '.join(missing)} not found on PATH: apt-get install prometheus")
@@ -52,7 +52,7 @@ class Sample(NamedTuple):
 
 
 class QueryError(Exception):
-    """Prometheus does not take it."""
+    """Prometheus rejects the query."""
 
 
 class Prometheus:
@@ -106,7 +106,7 @@ class Prometheus:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def config(self) -> str:
-        """The shipped one with our addresses, every second."""
+        """The shipped configuration with our addresses, scraping every second."""
         config = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
         config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(SHIPPED / name) for name in config["rule_files"]]
@@ -116,14 +116,14 @@ class Prometheus:
         return yaml.safe_dump(config)
 
     async def query(self, expr: str) -> list[Sample]:
-        """Its samples now; raises QueryError."""
+        """The samples of a query now; raises QueryError."""
         found = (await self._get("query", query=expr))["result"]
         if isinstance(found, list) and found and not isinstance(found[0], dict):
             return [Sample({}, float(found[1]))]
         return [Sample(one["metric"], float(one["value"][1])) for one in found]
 
     async def alerts(self) -> dict[str, str]:
-        """The state of each alert that is pending or firing, the graver one of several."""
+        """The state of each alert that is pending or firing, the more severe one of several."""
         found: dict[str, str] = {}
         for alert in (await self._get("alerts"))["alerts"]:
             name = alert["labels"]["alertname"]
@@ -160,7 +160,7 @@ class Prometheus:
 
 
 async def promtool(tools: Tools, name: str, *arguments: str, given: bytes | None = None) -> Row:
-    """What promtool says of something, in the folder of what is shipped."""
+    """What promtool says about something, run in the folder of the shipped files."""
     process = await asyncio.create_subprocess_exec(
         *(tools.promtool, *arguments),
         cwd=SHIPPED,
@@ -169,6 +169,6 @@ async def promtool(tools: Tools, name: str, *arguments: str, given: bytes | None
         stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await process.communicate(given)
-    # Of metrics it finds fault with it may say so and exit with 0.
+    # It may complain about metrics and still exit with 0.
     fine = process.returncode == 0 and (given is None or not said)
     return Row("promtool", name, "", "ok" if fine else f"error: {said.decode(errors='replace').strip()[-600:]}")

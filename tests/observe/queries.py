@@ -1,4 +1,4 @@
-"""What there is to see: the contract's queries, the dashboard's panels and the alert rules, as shipped."""
+"""Everything to query: the contract's queries, the dashboard's panels and the alert rules, as shipped."""
 
 import json
 import re
@@ -17,20 +17,20 @@ QUERIES: Final = {
     "pipelines per join": 'sum(rate(redis_commands_total{operation="pipeline"}[5m])) / '
     f'sum(rate(http_requests_total{{endpoint="{JOIN}"}}[5m]))',
 }
-"""Those that the original was watched with (shared/line/DESIGN.md), the second with its sums."""
+"""The queries that the original was watched with (shared/line/DESIGN.md), the second one with its sums."""
 
 WINDOW: Final = "30s"
 
 
 class Query(NamedTuple):
-    """A name and what is asked under it."""
+    """A name and an expression."""
 
     name: str
     expr: str
 
 
 def shortened(expr: str) -> str:
-    """The same over a shorter time, and without what Grafana would fill in."""
+    """The same expression over a shorter time, and without Grafana's variables."""
     expr = expr.replace("$__rate_interval", WINDOW).replace("$event", ".*")
     return re.sub(r"\[\d+[smh]\]", f"[{WINDOW}]", expr)
 

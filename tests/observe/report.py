@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One thing asked: of what kind, its name, what was answered, and the verdict."""
+    """One query or check: its kind, its name, the answer, and the verdict."""
 
     kind: str
     name: str
@@ -14,7 +14,7 @@ class Row(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether it was answered as it should be."""
+        """Whether the answer is as it should be."""
         return self.verdict == "ok"
 
 

@@ -1,4 +1,4 @@
-"""Starts everything, lets a crowd come, asks what there is to ask, and breaks things."""
+"""Starts everything, lets a crowd come, runs all queries, and breaks things."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ from tests.support.threads import in_thread
 _RATE: Final = 40.0
 _CROWD: Final = 1600
 _CROWD_SECONDS: Final = 8
-"""A line longer than is polled exactly, of people who come so slowly that none is refused."""
+"""People in a line that is too long to be polled exactly; they come so slowly that none is refused."""
 _MAX_PENDING: Final = 300
 _SETTINGS: Final[dict[str, Any]] = {"admit_rate": 25, "admit_burst": 50, "max_pending": _MAX_PENDING}
 _PATIENCE: Final = 60.0
-"""Seconds within which an alert has to come or to go."""
+"""Seconds within which an alert has to fire or to end."""
 
 
 async def observe(tools: Tools, seconds: float, rows: list[Row], display: Display) -> None:
@@ -148,7 +148,7 @@ async def _scrape(port: int) -> bytes:
 
 
 def _end(process: Process) -> None:
-    """In good order if it can be, so that it tidies up behind itself."""
+    """Stops it cleanly if possible, so that it cleans up."""
     # It may have been stopped already, or not yet started.
     with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
         process.stop()

@@ -1,4 +1,4 @@
-"""People who come to a waiting room: join, poll when told, leave now and then, enter, redeem."""
+"""People in a waiting room: they join, poll when they should, sometimes leave, enter, redeem."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from tests.support.browser import Answer, Client, NoAnswerError
 
 JOIN: Final = "/api/v1/queue/join"
 BIG, SMALL = "concert", "lesson"
-"""Most come for the first, whose line is longer than is polled exactly."""
+"""Most people come for the first one, whose line is too long to be polled exactly."""
 
 _SMALL_SHARE = 0.1
 _LEAVERS = 0.03
@@ -49,7 +49,7 @@ class Visitors:
         return len(self._tasks)
 
     def come(self, people: int) -> None:
-        """So many come at once."""
+        """Lets this many people come at once."""
         for _ in range(people):
             self.people += 1
             task = asyncio.create_task(self._live())
@@ -57,7 +57,7 @@ class Visitors:
             task.add_done_callback(self._tasks.discard)
 
     async def join_once(self, event: str = BIG) -> Answer | None:
-        """Somebody joins and does nothing else; None without an answer."""
+        """A person joins and does nothing else; None if there is no answer."""
         try:
             return await self._ask("POST", JOIN, {"event_id": event})
         except NoAnswerError:

@@ -1,4 +1,4 @@
-"""A TCP balancer as operators have it: it asks every /readyz, and opens new connections where the answer is 200."""
+"""A TCP balancer as operators have one: it polls every /readyz, and opens new connections where the answer is 200."""
 
 import asyncio
 from typing import Self
@@ -6,11 +6,11 @@ from typing import Self
 from shared.dev.redis_server import LOCALHOST
 
 EVERY = 0.2
-"""Seconds between two questions."""
+"""Seconds between two polls."""
 
 
 class Balancer:
-    """`async with Balancer() as balancer:` listens on `port`; connections that there are it leaves alone."""
+    """`async with Balancer() as balancer:` listens on `port`; it leaves open connections alone."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -38,12 +38,12 @@ class Balancer:
         self._ready[port] = False
 
     def remove(self, port: int) -> None:
-        """Asks it no more."""
+        """Removes a backend."""
         del self._ready[port]
 
     async def until_ready(self, port: int) -> None:
         """Returns when a backend is in use."""
-        while not self._ready[port]:  # noqa: ASYNC110 - it is asked in turns anyway
+        while not self._ready[port]:  # noqa: ASYNC110 - it is polled anyway
             await asyncio.sleep(EVERY / 4)
 
     async def _watch(self) -> None:
@@ -76,7 +76,7 @@ class Balancer:
         for port in list(self._ready):
             if not self._ready.get(port):
                 continue
-            # The next connection goes to the next one.
+            # Round robin: the next connection goes to another backend.
             self._ready[port] = self._ready.pop(port)
             try:
                 return await asyncio.open_connection(LOCALHOST, port)
@@ -90,7 +90,7 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     while part := await reader.read(1 << 16):
         writer.write(part)
         await writer.drain()
-    # What the other side still says is not cut off: it has said all when it closes, too.
+    # Half-closed, so that nothing is cut off that the other side still sends.
     writer.write_eof()
 
 

@@ -1,4 +1,4 @@
-"""HTTP as a person's browser speaks it, and no more of it: thousands of requests a second from one core."""
+"""A minimal HTTP client in place of a person's browser: thousands of requests a second from one core."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ import msgspec
 from shared.dev.redis_server import LOCALHOST
 
 TIMEOUT = 10.0
-"""Seconds after which people give an answer up."""
+"""Seconds after which people give up waiting for an answer."""
 
 _Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _now = time.monotonic
@@ -26,12 +26,12 @@ class Answer(NamedTuple):
 
     @property
     def code(self) -> str:
-        """Of an error's envelope, '' of anything else."""
+        """The code in an error's envelope, '' for any other answer."""
         return str(self.body.get("error", {}).get("code", "")) if self.status >= 400 else ""
 
 
 class NoAnswerError(Exception):
-    """Nobody answered. Unless it was `refused`, somebody may have done what was asked."""
+    """There was no answer. Unless the connection was `refused`, the request may have been executed."""
 
     def __init__(self, reason: str, *, refused: bool = False) -> None:
         super().__init__(reason)
@@ -39,9 +39,9 @@ class NoAnswerError(Exception):
 
 
 class Client:
-    """Asks one port after the other, and at once the next one where nobody listens. Never sends anything twice.
+    """Sends requests to the ports in turn, skipping those where nobody listens. It never sends a request twice.
 
-    A connection is used again within `keep` seconds.
+    A connection is reused within `keep` seconds.
     """
 
     def __init__(self, ports: Sequence[int], keep: float = 60) -> None:
@@ -77,7 +77,7 @@ class Client:
         return answer
 
     def close(self) -> None:
-        """Closes what is idle."""
+        """Closes idle connections."""
         for connections in self._idle.values():
             for _, (_, writer) in connections:
                 writer.transport.abort()

@@ -23,7 +23,7 @@ async def client(url: str, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def running(api: Api) -> AsyncIterator[httpx.AsyncClient]:
-    """Starts a process and gives a client of it. The loop goes on meanwhile: a relay may stand before its Redis."""
+    """Starts a process and yields a client of it. The loop keeps running, for a relay in front of its Redis."""
     try:
         await asyncio.to_thread(api.__enter__)
         async with client(api.url) as http:
@@ -35,7 +35,7 @@ async def running(api: Api) -> AsyncIterator[httpx.AsyncClient]:
 async def join(
     http: httpx.AsyncClient, event: str, *, key: str | None = None, user: str | None = None, label: str | None = None
 ) -> Any:
-    """A join that works out; `user` is the verified one, `label` the one in the body."""
+    """A join that must succeed; `user` is the verified user, `label` the one in the body."""
     answer = await try_join(http, event, key=key, user=user, label=label)
     assert answer.status_code == 202, answer.text
     return answer.json()
@@ -52,7 +52,7 @@ async def try_join(
 
 
 async def status(http: httpx.AsyncClient, token: str) -> Any:
-    """A poll that works out."""
+    """A poll that must succeed."""
     answer = await try_status(http, token)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -64,7 +64,7 @@ async def try_status(http: httpx.AsyncClient, token: str) -> httpx.Response:
 
 
 async def enter(http: httpx.AsyncClient, token: str) -> Any:
-    """An enter that works out."""
+    """An enter that must succeed."""
     answer = await try_enter(http, token)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -76,7 +76,7 @@ async def try_enter(http: httpx.AsyncClient, token: str) -> httpx.Response:
 
 
 async def redeem(http: httpx.AsyncClient, reservation: str) -> Any:
-    """A redeem that works out."""
+    """A redeem that must succeed."""
     answer = await try_redeem(http, reservation)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -93,7 +93,7 @@ async def leave(http: httpx.AsyncClient, token: str, method: str = "DELETE") -> 
 
 
 async def configure(http: httpx.AsyncClient, event: str, **changes: Any) -> Any:
-    """An operator's change that works out."""
+    """An operator's change that must succeed."""
     answer = await http.put(f"/api/v1/admin/events/{event}", json=changes, headers=OPERATOR)
     assert answer.status_code == 200, answer.text
     return answer.json()

@@ -1,6 +1,6 @@
 """A real Redis Cluster on 127.0.0.1, built with plain commands.
 
-Its methods block: where a test's own event loop has to go on meanwhile, call them with asyncio.to_thread.
+Its methods block: if the test's event loop has to keep running, call them with asyncio.to_thread.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ TROUBLE = frozenset({"fail", "fail?", "handshake", "noaddr"})
 
 
 class Cluster:
-    """`with Cluster() as cluster:` starts one, whole and in sync, and leaves nothing behind.
+    """`with Cluster() as cluster:` starts one that is complete and in sync, and leaves nothing behind.
 
     `Cluster(masters=1, replicas=0)` is a single node that owns every slot: cheap, and as strict about slots.
-    One that takes no node for dead that is only slow has a longer `node_timeout_ms`, and a slower fail-over.
+    With a longer `node_timeout_ms`, a slow node is not taken for dead, but fail-over takes longer.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Cluster:
         self._node_timeout_ms = node_timeout_ms
         self._options = (
             *("--cluster-config-file", "nodes.conf"),
-            # It also sets the pace at which they get acquainted.
+            # It also sets the pace of the gossip by which they get to know each other.
             *("--cluster-node-timeout", "1000"),
             *("--cluster-require-full-coverage", "no"),
             *("--cluster-replica-validity-factor", "0"),
@@ -67,7 +67,7 @@ class Cluster:
     def close(self) -> None:
         """Ends all nodes."""
         for node in self.nodes:
-            # A master that ends in good order waits for its replicas: needless here.
+            # A master that shuts down cleanly waits for its replicas, which is not needed here.
             if node.running:
                 node.kill()
             node.close()
@@ -79,12 +79,12 @@ class Cluster:
 
     @property
     def masters(self) -> list[Node]:
-        """Those that serve slots now, in the order of their slots."""
+        """The nodes that serve slots now, in the order of their slots."""
         slots = {node: node.views()[node.id].slots for node in self.nodes if node.awake}
         return sorted((node for node in slots if slots[node]), key=lambda node: slots[node][0].start)
 
     def node(self, node_id: str) -> Node:
-        """The node of that id."""
+        """The node with this id."""
         return next(node for node in self.nodes if node.id == node_id)
 
     def master_of(self, key: str) -> Node:
@@ -92,7 +92,7 @@ class Cluster:
         return self.master_of_slot(key_slot(key.encode()))
 
     def master_of_slot(self, slot: int) -> Node:
-        """The node that serves this slot now: of several who think they do, the one elected last."""
+        """The node that serves this slot now: if several think that they do, the one elected last."""
         own = [(node.views()[node.id], node) for node in self.nodes if node.awake]
         owners = [(view.epoch, node) for view, node in own if any(slot in some for some in view.slots)]
         return max(owners, key=lambda owner: owner[0])[1]
@@ -103,11 +103,11 @@ class Cluster:
         return next(self.node(one) for one, view in asked.views().items() if view.master == master.id)
 
     def wait_until_healthy(self) -> None:
-        """Returns when all nodes are there, agree about everything, and every replica is in sync."""
+        """Returns when all nodes are up and agree, and every replica is in sync."""
         _wait(self._healthy)
 
     def wait_until_promoted(self, replica: Node) -> None:
-        """Returns when this node serves its dead master's slots, and all who can answer know."""
+        """Returns when this node serves its dead master's slots, and every node that answers knows it."""
 
         def known() -> bool:
             serving = (node.views()[replica.id] for node in self.nodes if node.awake)
@@ -116,9 +116,9 @@ class Cluster:
         _wait(known)
 
     def fail_over(self, master: Node, *, lag: float = 0) -> Node:
-        """SIGKILL, and when its replica has taken over, a restart as the replica of that; returns the new master.
+        """Kills a master and, once its replica has taken over, restarts it as a replica; returns the new master.
 
-        For the `lag` (s) before the kill the replica gets nothing: what the master does then dies with it.
+        In the last `lag` seconds before the kill the replica receives nothing, so what the master does then is lost.
         """
         replica = self.replica_of(master)
         if lag:
@@ -132,7 +132,7 @@ class Cluster:
         return replica
 
     def heal(self) -> None:
-        """Has every node there and awake again; returns when it is healthy."""
+        """Restarts and resumes nodes that are down or frozen; returns when the cluster is healthy."""
         for node in self.nodes:
             if not node.running:
                 node.restart()
@@ -147,7 +147,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def moving(self, slot: int, target: Node) -> Iterator["Move"]:
-        """A slot on its way to another master; at the end it arrives with all its keys."""
+        """A slot that is being moved to another master; at the end it arrives there with all its keys."""
         move = Move(self, slot, target)
         move.begin()
         try:
@@ -161,10 +161,10 @@ class Cluster:
             slots = range(SLOTS * number // self._masters, SLOTS * (number + 1) // self._masters)
             node.client.execute_command("CLUSTER", "ADDSLOTS", *slots)
         for number, node in enumerate(self.nodes):
-            # Equal epochs would have to be settled first.
+            # Nodes with equal epochs would have to resolve the conflict first.
             node.client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in self.nodes[1:]:
-            # The others hear of it by gossip.
+            # The others learn of it by gossip.
             node.client.execute_command("CLUSTER", "MEET", LOCALHOST, self.nodes[0].port)
         for number, node in enumerate(rest):
             master = masters[number % self._masters]
@@ -189,7 +189,7 @@ class Cluster:
 
 
 class Move:
-    """The move of one slot, step by step: a test may do what it likes between them."""
+    """The move of one slot, step by step: a test may act between the steps."""
 
     def __init__(self, cluster: Cluster, slot: int, target: Node) -> None:
         self.slot = slot
@@ -202,7 +202,7 @@ class Move:
         self.source.client.execute_command("CLUSTER", "SETSLOT", self.slot, "MIGRATING", self.target.id)
 
     def keys(self) -> list[str]:
-        """Those that have not been moved."""
+        """The keys that have not been moved."""
         return [str(key) for key in self.source.client.execute_command("CLUSTER", "GETKEYSINSLOT", self.slot, 1000)]
 
     def move(self, *keys: str) -> None:
@@ -235,7 +235,7 @@ def _wait(happened: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def names_on(cluster: Cluster, event: str) -> Iterator[tuple[str, Node]]:
-    """Names of events without end, with the master of each."""
+    """Endlessly many names of events, with the master of each."""
     owners = {master: master.views()[master.id].slots for master in cluster.masters}
     for number in count(1):
         name = f"{event}-{number}"

@@ -8,11 +8,11 @@ from redis import Redis
 from shared.dev.redis_server import LOCALHOST, RedisServer, RedisServerError, is_free
 
 BUS = 10_000
-"""The nodes talk to each other on the port this far above their own."""
+"""The nodes talk to each other on their own port plus this offset."""
 
 PORTS = range(22_000, 22_700)
-"""Their buses are above what shared.dev gives away and below the system's range for outgoing connections: nobody
-takes the bus of a node that a test has killed."""
+"""Their bus ports are above those that shared.dev uses and below the system's range for outgoing connections: nobody
+takes the bus port of a node that a test has killed."""
 
 
 class View(NamedTuple):
@@ -26,7 +26,7 @@ class View(NamedTuple):
 
 
 class Node(RedisServer):
-    """One redis-server of a cluster, with a client for looking and for damage."""
+    """One redis-server of a cluster, with a client for reading and for damage."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Node(RedisServer):
 
     @property
     def client(self) -> Redis:
-        """Talks to this node alone: it follows no redirection."""
+        """A client of this node alone: it follows no redirection."""
         if self._client is None:
             self._client = Redis(LOCALHOST, self.port, decode_responses=True, socket_timeout=5)
         return self._client
@@ -55,7 +55,7 @@ class Node(RedisServer):
                 self.start(port, None, "--cluster-enabled", "yes", *options)
                 break
             except RedisServerError:
-                # Somebody else was given the port at the same time.
+                # Somebody else took the port at the same time.
                 if last:
                     raise
         self.running = True
@@ -63,12 +63,12 @@ class Node(RedisServer):
         return self
 
     def kill(self) -> None:
-        """SIGKILL. Without an append-only file its data are gone."""
+        """SIGKILL. Without an append-only file its data is gone."""
         self.running = self.paused = False
         super().kill()
 
     def restart(self) -> None:
-        """Starts it again with what it knew of the cluster."""
+        """Starts it again with what it knew about the cluster."""
         super().restart()
         self.running, self.paused = True, False
 
@@ -83,7 +83,7 @@ class Node(RedisServer):
         self.paused = False
 
     def cut_off(self) -> None:
-        """Has a replica follow its master no more: it introduces itself with a password that there is not."""
+        """Stops a replica from following its master: it logs in with a password that does not exist."""
         self.client.config_set("masterauth", "wrong")
         self.client.execute_command("CLIENT", "KILL", "TYPE", "MASTER")
 
@@ -104,7 +104,7 @@ class Node(RedisServer):
         found = {}
         for line in str(self.client.execute_command("CLUSTER", "NODES")).splitlines():
             node, address, flags, master, _, _, epoch, _, *slots = line.split()
-            # A slot that is moving is shown in brackets.
+            # A slot that is being moved is shown in brackets.
             ends = [one.split("-") for one in slots if not one.startswith("[")]
             ranges = tuple(range(int(one[0]), int(one[-1]) + 1) for one in ends)
             port = int(address.partition("@")[0].rpartition(":")[2])
@@ -112,7 +112,7 @@ class Node(RedisServer):
         return found
 
     def serves(self) -> bool:
-        """Whether it finds the cluster, and itself in it, in order."""
+        """Whether it considers the cluster and itself healthy."""
         return "cluster_state:ok" in str(self.client.execute_command("CLUSTER", "INFO"))
 
     def knows(self, sha: str) -> bool:
@@ -120,7 +120,7 @@ class Node(RedisServer):
         return self.client.execute_command("SCRIPT EXISTS", sha) == [True]
 
     def scores(self, key: str) -> dict[str, float]:
-        """A sorted set that is here, also while its slot is still on its way."""
+        """A sorted set that is here, even while its slot is being moved."""
         with self.client.pipeline(transaction=False) as pipe:
             return dict(pipe.execute_command("ASKING").zrange(key, 0, -1, withscores=True).execute()[1])
 

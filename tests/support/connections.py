@@ -13,7 +13,7 @@ from tests.support.waiting import eventually
 
 
 async def open_all_connections(relay: Relay, redis: Redis, http: httpx.AsyncClient, prefix: str = "") -> None:
-    """Has a process open every connection to Redis that it may: what is held later is then an answer to a command.
+    """Makes a process open as many connections to Redis as it may: a relay then only holds answers to commands.
 
     Nothing but the process's connections to the Redis with the lines may go through the relay.
     """
@@ -21,7 +21,7 @@ async def open_all_connections(relay: Relay, redis: Redis, http: httpx.AsyncClie
     rounds = 0
 
     async def all_open() -> bool:
-        # Joins need a connection each if they are under way at the same time: how slow that is depends on the machine.
+        # Joins that run at the same time need a connection each. How long a delay that takes depends on the machine.
         nonlocal rounds
         rounds += 1
         relay.delay = min(0.1 * rounds, 0.5)
@@ -33,6 +33,6 @@ async def open_all_connections(relay: Relay, redis: Redis, http: httpx.AsyncClie
 
     await eventually(all_open)
     relay.delay = 0
-    # Round trip 2 of each goes on after its answer, and its own answer may still be delayed.
+    # Round trip 2 of each join still runs after its answer, and its own reply may be delayed.
     await eventually(all_through)
     await asyncio.sleep(0.2)

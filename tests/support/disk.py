@@ -1,4 +1,4 @@
-"""The end of a Redis's append-only file, lost as a power cut loses it: SIGKILL leaves what the system was given."""
+"""Cuts off the end of a Redis's append-only file, as a power cut does. SIGKILL does not: the system has the data."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,13 @@ EVERY = 0.02
 
 
 def append_only_file(server: RedisServer) -> Path:
-    """Where Redis appends: one file before Redis 7, a folder's newest from then on."""
+    """The file that Redis appends to: a single one before Redis 7, from then on the newest in a folder."""
     folder = server.directory / "appendonlydir"
     return max(folder.glob("*.incr.aof")) if folder.is_dir() else server.directory / "appendonly.aof"
 
 
 class Disk:
-    """`async with Disk(server) as disk:` looks how the file grows, and can have it lose its end while Redis is down."""
+    """`async with Disk(server) as disk:` watches the file grow, and can cut off its end while Redis is down."""
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
@@ -36,9 +36,8 @@ class Disk:
         await asyncio.gather(self._task, return_exceptions=True)
 
     def lose(self, since: float) -> float:
-        """Takes away what was written since a monotonic time, or a little more; until when all is left.
-
-        What was answered by then is in the file.
+        """Cuts off what was written since a monotonic time, or a little more. Returns until when the file is complete:
+        everything that was answered by then is in it.
         """
         until, size = next(look for look in reversed(self._looks) if look[0] <= since)
         os.truncate(append_only_file(self._server), size)
@@ -46,7 +45,7 @@ class Disk:
 
     async def _watch(self) -> None:
         while True:
-            # In this order: what is answered after the look is not counted on.
+            # The time comes first, so that everything answered by then is in the file.
             now = time.monotonic()
             with contextlib.suppress(OSError, ValueError):  # before Redis 7 has made it
                 self._looks.append((now, append_only_file(self._server).stat().st_size))

@@ -1,4 +1,4 @@
-"""What a process tells on /metrics, read as Prometheus reads it."""
+"""What a process exports on /metrics, parsed as Prometheus does."""
 
 import asyncio
 import urllib.request
@@ -22,7 +22,7 @@ class Exposition:
 
     @cached_property
     def families(self) -> list[Metric]:
-        """The metrics; raises ValueError for what is no exposition."""
+        """The metrics; raises ValueError if it is not a valid exposition."""
         return list(text_string_to_metric_families(self.text))
 
     @cached_property
@@ -32,7 +32,7 @@ class Exposition:
 
     @property
     def growing(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        """What must never go back, by name and labels."""
+        """The samples that must never decrease, by name and labels."""
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in self.families
@@ -41,7 +41,7 @@ class Exposition:
         }
 
     def value(self, name: str, **labels: str) -> float:
-        """The sum of the samples of this name with these labels among theirs."""
+        """The sum of the samples with this name and at least these labels."""
         return sum(sample.value for sample in self.samples if sample.name == name and has(sample.labels, labels))
 
     def labels(self, name: str, label: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Lines brought into a state past the api."""
+"""Brings lines into a state directly, without the api."""
 
 import msgspec
 from redis.asyncio import Redis
@@ -8,7 +8,7 @@ from shared.line.line import Join, Line
 
 
 async def fill(line: Line, event: str, people: int) -> list[int]:
-    """Puts people without keys into a line, past the api; their tickets in order."""
+    """Puts people without keys into a line directly; returns their tickets in order."""
     tickets: list[int] = []
     while len(tickets) < people:
         batch = await line.enqueue(event, [Join(b"", b"")] * min(256, people - len(tickets)), may_create=True)
@@ -20,11 +20,11 @@ async def fill(line: Line, event: str, people: int) -> list[int]:
 
 
 async def age_index(redis: Redis, event: str, seconds: float, prefix: str = "") -> None:
-    """Publishes an event's index as one that was computed some seconds ago."""
+    """Publishes an event's index as if it had been computed some seconds ago."""
     key = Keys(prefix).event(event).position_index
     blob = await redis.execute_command("GET", key, NEVER_DECODE=True)
     standing, *rest = msgspec.msgpack.decode(blob)
     server_seconds, micros = await redis.time()
-    # The index's time is a text: Lua's numbers would lose digits in msgpack.
+    # The index's time is a string: Lua's numbers would lose digits in msgpack.
     standing[0] = str(int(server_seconds * 1000 + micros / 1000 - seconds * 1000))
     await redis.set(key, msgspec.msgpack.encode([standing, *rest]))

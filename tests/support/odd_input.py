@@ -33,7 +33,7 @@ def _spoil(body: bytes, damage: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def spoilt(bodies: st.SearchStrategy[bytes], *instead: bytes, most: int = 4) -> st.SearchStrategy[bytes]:
-    """Bytes in which a few went wrong, or were replaced by others of these."""
+    """These bodies with a few damaged bytes, or one of `instead` in their place."""
     pieces = st.one_of(st.binary(max_size=3), *((st.sampled_from(instead),) if instead else ()))
     damage = st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 2), pieces), min_size=1, max_size=most)
     return st.builds(_spoil, bodies, damage)
@@ -56,12 +56,12 @@ bodies = st.one_of(
 
 
 def _of(allowed: bytes, most: int) -> st.SearchStrategy[bytes]:
-    """Bytes of these alone; drawn at once, for drawing them one by one takes a hundred times as long."""
+    """Strings of only these bytes, drawn at once: drawing them one by one takes a hundred times as long."""
     table = bytes(allowed[code % len(allowed)] for code in range(256))
     return st.binary(max_size=most).map(lambda raw: raw.translate(table))
 
 
-# What HTTP itself allows in a query and a header; the rest is the server's to refuse, not ours.
+# What HTTP allows in a query and a header. The server, and not our code, has to refuse the rest.
 visible = _of(bytes(code for code in range(0x21, 0x7F) if code not in b'"#<>'), 200).map(bytes.decode)
 header_values = _of(bytes([*range(0x20, 0x7F), *range(0x80, 0x100)]), 140).map(bytes.strip)
 
@@ -108,7 +108,7 @@ def _request_to(method: str, path: str, content: st.SearchStrategy[bytes]) -> st
     return st.builds(_request, st.just(method), st.just(path), _headers, content, st.integers(0, 40))
 
 
-# Most find their way to a handler: a method that fits is not left to chance.
+# Most of them reach a handler, because the method fits the path and is not left to chance.
 requests = st.one_of(
     *(_request_to(*fit, bodies) for fit in _FITTING),
     st.builds(_request, st.sampled_from(["GET", "POST", "DELETE"]), _with_tokens, _headers, bodies, st.just(0)),
@@ -127,4 +127,4 @@ torn = spoilt(
     st.lists(st.one_of(*(_request_to(*fit, likely) for fit in _FITTING)), min_size=1, max_size=2).map(b"".join),
     *_SPLITTING,
 )
-"""One or two requests in which something that HTTP itself depends on is out of place."""
+"""One or two requests that violate HTTP itself in some place."""

@@ -1,4 +1,4 @@
-"""A crowd in a line in which nobody moves, and how its polls are answered."""
+"""A crowd in a line that does not move, and how its polls are answered."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ class Crowd:
         self._signer = Signer([SECRET])
 
     def token(self, place: int, lease: int | None = None) -> str:
-        """The token of whoever stands there, as of their join or with a lease (ms)."""
+        """The token of the person at this place, as of their join or with a lease (ms)."""
         return self._signer.waiting(self.event, self.tickets[place - 1], lease)
 
     def lease(self, token: str) -> int:
@@ -44,7 +44,7 @@ async def publishing(line: Line, event: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        # Python 3.11's wait_for, under which redis-py sends, now and then loses a cancellation.
+        # redis-py sends within wait_for, which in Python 3.11 sometimes loses a cancellation.
         while not task.done():
             task.cancel()
             await asyncio.wait((task,), timeout=0.5)
@@ -61,7 +61,7 @@ async def from_memory(http: httpx.AsyncClient, token: str) -> Any:
 
 
 async def exactly(http: httpx.AsyncClient, token: str) -> Any:
-    """A poll, repeated until it is not answered from memory any more."""
+    """A poll, repeated until it is no longer answered from memory."""
 
     async def exact() -> Any:
         stands = await status(http, token)

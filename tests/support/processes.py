@@ -21,11 +21,11 @@ from tests.support.settings import ADMIN_KEY, SECRET
 
 
 class Process:
-    """One of our processes: `with Api(url) as api:` starts it, and leaves nothing behind, also after a failure."""
+    """One of our processes: `with Api(url) as api:` starts it, and leaves nothing behind, even after a failure."""
 
     module = ""
     root = ROOT
-    """The folder whose code it runs."""
+    """The folder with the code that it runs."""
 
     def __init__(self, redis_url: str, **settings: object) -> None:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("DAEGI_")}
@@ -59,7 +59,7 @@ class Process:
         return [sys.executable, "-m", self.module]
 
     def start(self) -> None:
-        """Starts it; returns when it works."""
+        """Starts it; returns when it is ready."""
         self._process = subprocess.Popen(
             self.command,
             cwd=self.root,
@@ -98,7 +98,9 @@ class Process:
         self._send(signal.SIGCONT)
 
     def stop(self, seconds: float = 20) -> int:
-        """SIGTERM, as an orchestrator does; the exit code. It is killed, and the test fails, if it does not listen."""
+        """Sends SIGTERM, as an orchestrator does, and returns the exit code. If it does not end, it is killed and the
+        test fails.
+        """
         self.process.terminate()
         try:
             return self.process.wait(seconds)
@@ -136,7 +138,7 @@ DEFAULT_SERVER = os.environ.get("API_TEST_SERVER", "granian")
 
 
 class Api(Process):
-    """The ingress under the server that the Procfile uses, over either interface, or under uvicorn."""
+    """The ingress on granian, as in the Procfile, over either interface, or on uvicorn."""
 
     module = "api"
 

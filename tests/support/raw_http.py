@@ -12,9 +12,9 @@ from tests.support.processes import Api
 
 
 async def crowd(api: Api, requests: Sequence[bytes]) -> list[httpx.Response]:
-    """The answers to raw requests that are sent at once, each over a connection of its own.
+    """The answers to raw requests that are sent at once, each over its own connection.
 
-    httpx would need seconds for what is a moment here: its pool looks through all connections for every request.
+    httpx would take seconds for this: its pool looks through all connections for every request.
     """
     connections = await asyncio.gather(*(asyncio.open_connection(LOCALHOST, api.port) for _ in requests))
     for (_, writer), request in zip(connections, requests, strict=True):

@@ -1,4 +1,4 @@
-"""What an answer that refuses has to hold."""
+"""What a refusal has to contain."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 
 
 def refused(answer: httpx.Response, status_code: int, code: str) -> dict[str, Any]:
-    """The error inside the envelope, after a look at the envelope itself."""
+    """Checks the envelope of an error and returns the error inside."""
     assert answer.status_code == status_code, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert list(answer.json()) == ["error"]
@@ -19,7 +19,7 @@ def refused(answer: httpx.Response, status_code: int, code: str) -> dict[str, An
 
 
 def retry_after(answer: httpx.Response) -> int:
-    """The Retry-After header, which has to be there, in seconds."""
+    """The Retry-After header in seconds; it has to be there."""
     seconds = int(answer.headers["retry-after"])
     assert seconds >= 1
     return seconds

@@ -8,14 +8,14 @@ from shared.dev.redis_server import LOCALHOST
 
 
 class Relay:
-    """A TCP relay to a server on this machine that can delay, hold, and cut what goes through.
+    """A TCP relay to a server on this machine that can delay, hold and cut the traffic.
 
     `held` keeps the server's answers back, `delay` (s) slows both directions, `cut()` breaks every connection,
-    `forget()` leaves them open and passes nothing on, as a router does that has forgotten them.
-    With `record`, `trips` holds what was sent in each round trip: all that went before the server's next answer.
-    A request with the bytes of `holding` in it is kept from the server while they are set (`kept` counts them), one
-    with those of `trap` goes through and sets `held`: the server does it and nobody learns of it.
-    With `tls` it speaks TLS to those who connect; the server behind it does not know.
+    `forget()` leaves them open and passes nothing on, like a router that has forgotten them.
+    With `record`, `trips` holds what was sent in each round trip: everything before the server's next answer.
+    While `holding` is set, requests that contain these bytes are kept from the server (`kept` counts them). A request
+    that contains the bytes of `trap` goes through and sets `held`: the server executes it, but its answer is held.
+    With `tls` it speaks TLS to its clients; the server behind it does not notice.
     """
 
     def __init__(self, target: int, *, record: bool = False, tls: ssl.SSLContext | None = None) -> None:
@@ -50,7 +50,7 @@ class Relay:
 
     @property
     def url(self) -> str:
-        """A Redis URL through it."""
+        """The URL of the Redis behind it, through the relay."""
         return f"redis{'s' if self._tls else ''}://{LOCALHOST}:{self.port}/0"
 
     @property
@@ -59,13 +59,13 @@ class Relay:
         return len(self._tasks)
 
     def cut(self) -> None:
-        """Breaks every connection, answers under way included."""
+        """Breaks every connection, including answers in transit."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
 
     def forget(self) -> None:
-        """Nothing goes through the connections that there are, and neither side is told; new ones are sound."""
+        """Passes nothing on over the open connections, and neither side notices; new ones work."""
         self._forgotten = self.connections
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +110,7 @@ class Relay:
                 await self._consider(part)
             if self.delay:
                 await asyncio.sleep(self.delay)
-            while answers and self.held:  # noqa: ASYNC110 - a test sets it, and tells nobody
+            while answers and self.held:  # noqa: ASYNC110 - a test sets it without an event
                 await asyncio.sleep(0.005)
             if number <= self._forgotten:
                 continue
@@ -125,7 +125,7 @@ class Relay:
             await asyncio.sleep(0.005)
 
     def _note(self, part: bytes, trip: list[bytearray], *, answers: bool) -> None:
-        # `trip` is the connection's: an answer ends it, and what is sent after that begins another one.
+        # `trip` belongs to the connection: an answer ends it, and the next request begins another one.
         if answers:
             trip.clear()
             return

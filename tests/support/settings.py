@@ -8,8 +8,8 @@ OPERATOR = {"Authorization": f"Bearer {ADMIN_KEY}"}
 """The headers of an operator."""
 
 HEARTBEAT_TTL = 59.0
-"""In seconds. Up to it sweeps come once a second, and it takes 5.9 s without one to be an interruption. It is so long
-that only what a test dates back is ever silent for it."""
+"""A heartbeat TTL in seconds. Up to this value there is a sweep every second, and an interruption is 5.9 s without one.
+It is so long that nobody is ever silent for it unless a test backdates them."""
 
 CLOSED: dict[str, Any] = {"admit_rate": 0, "admit_burst": 0}
 """Settings under which nobody is called: all stay in line."""

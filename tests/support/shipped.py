@@ -1,4 +1,4 @@
-"""What an image holds: the files of a wheel that is really built."""
+"""The files that an image contains: those of a wheel, which is really built."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ from tests.support.paths import ROOT
 def shipped_files() -> frozenset[str]:
     """The paths of the files in it, without its metadata."""
     with tempfile.TemporaryDirectory() as folder:
-        # A copy: setuptools leaves a build folder beside what it builds, with files from the last time.
+        # A copy: setuptools leaves a build folder in the source, with files from the last build.
         source = Path(folder, "source")
         source.mkdir()
         for name in ("api", "shared", "workers"):

@@ -1,7 +1,7 @@
 """An application that streams, for a server to serve: `tests.support.streaming_app:create_app` (or create_rsgi_app).
 
-GET /forever sends a line every 20 ms, /three sends three, /broken fails after one. When a generator is closed it says
-so in the file that STREAMING_APP_NOTES names.
+GET /forever sends a line every 20 ms, /three sends three, /broken fails after one. When a generator is closed it
+says so in the file that STREAMING_APP_NOTES names.
 """
 
 import asyncio

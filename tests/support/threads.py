@@ -1,4 +1,4 @@
-"""What blocks, run beside the loop."""
+"""Runs blocking functions beside the loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,9 @@ ReturnT = TypeVar("ReturnT")
 
 
 async def in_thread(function: Callable[ParamT, ReturnT], *args: ParamT.args, **kwargs: ParamT.kwargs) -> ReturnT:
-    """Runs what blocks. Cancelled, it first waits for its end: what it starts must not outlive the stage."""
+    """Runs a blocking function in a thread. If cancelled, it first waits for the function to end: what that starts must
+    not outlive the stage.
+    """
     task = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
     try:
         return await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""Another version of Daegi's code, to run beside this one as in a rollout."""
+"""Another version of Daegi's code, to run side by side with this one as in a rollout."""
 
 import shutil
 from pathlib import Path
@@ -9,7 +9,7 @@ PACKAGES = ("api", "shared", "workers")
 
 
 def write_next_version(folder: Path) -> None:
-    """Copies the code into a folder, and changes it: every script's SHA-1 is another one, and /healthz says so."""
+    """Copies the code into a folder and changes it: every script has another SHA-1, and /healthz names the version."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for script in (folder / "shared" / "line" / "lua").rglob("*.lua"):

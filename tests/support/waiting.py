@@ -1,4 +1,4 @@
-"""Waiting for what comes true sooner or later."""
+"""Waits until a condition becomes true."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def eventually(happened: Callable[[], Awaitable[Any]], seconds: float = 15) -> Any:
-    """What `happened` returns once that is true; fails the test if it never is."""
+    """Repeats `happened` until its result is true, and returns that; fails the test if it never is."""
     deadline = time.monotonic() + seconds
     while True:
         if found := await happened():

@@ -55,7 +55,7 @@ async def test_a_worker_starts_without_redis_and_works_once_it_is_there(server: 
     with Worker(server.url, heartbeat_ttl=HEARTBEAT_TTL) as worker:
         await asyncio.sleep(2)
         assert unharmed(worker)
-        assert "the job queue is away" in worker.log()
+        assert "the job queue is unavailable" in worker.log()
 
         server.restart()
 
@@ -63,7 +63,7 @@ async def test_a_worker_starts_without_redis_and_works_once_it_is_there(server: 
         await works(line, client, "an-event")
         await client.aclose()
         assert unharmed(worker)
-        assert worker.log().count("the job queue is away") == 1
+        assert worker.log().count("the job queue is unavailable") == 1
 
 
 @pytest.mark.parametrize("fault", ["killed", "paused"])
@@ -132,7 +132,7 @@ async def test_an_outage_of_the_queue_leaves_the_connections_to_the_lines_as_the
         queue_server.kill()
 
         async def noticed() -> bool:
-            return "the job queue is away" in worker.log()
+            return "the job queue is unavailable" in worker.log()
 
         await eventually(noticed)
         queue_server.restart()

@@ -1,1 +1,1 @@
-"""The jobs, one a file, and the sweep that asks for them."""
+"""The jobs, one in each file, and the sweep that requests them."""

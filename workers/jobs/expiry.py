@@ -1,4 +1,4 @@
-"""reap_expired: visits events, expires the silent, and ends what nobody needs any more."""
+"""reap_expired: visits events, expires silent people, and removes events that are no longer needed."""
 
 import math
 
@@ -13,23 +13,23 @@ from workers.jobs.sweep import PER_SWEEP
 _log = structlog.get_logger(__name__)
 
 _CALLS = 64
-"""Script calls an event may have in one visit, so that none starves the others."""
+"""The most script calls for an event in one visit, so that no event starves the others."""
 
 
 def longest_gap(settings: Settings, events: int) -> int:
-    """Ms from which a gap in sweeps or pulses is an interruption with this many events
+    """The longest gap (ms) in sweeps or pulses that is not an interruption, with this many events
     (shared/line/DESIGN.md, "Grace").
 
-    A full cycle is computed: measured, an outage would make itself look usual.
+    The time of a full cycle is computed, not measured: in a measurement, an outage would look normal.
     """
-    life = settings.heartbeat_ttl * 1000
+    ttl = settings.heartbeat_ttl * 1000
     cycle = math.ceil(max(events, 1) / PER_SWEEP) * settings.sweep_seconds * 1000
-    return round(min(life / 3, max(life / 10, 3 * cycle)))
+    return round(min(ttl / 3, max(ttl / 10, 3 * cycle)))
 
 
 @job
 async def reap_expired(tools: Tools, work: Work) -> None:
-    """Visits each event; one that has long been empty goes, unless somebody was active in it meanwhile."""
+    """Visits each event; one that has long been empty is removed, unless somebody has been active in it meanwhile."""
     line = tools.line
     gap = longest_gap(tools.settings, await line.count_events())
     fleet = await line.fleet(gap)
@@ -48,10 +48,10 @@ async def reap_expired(tools: Tools, work: Work) -> None:
         if expired:
             _log.info("people were expired", event_id=event_id, expired=expired)
         if reaped.unlinked:
-            # The activity is from before the visit: whoever joined since has changed it.
+            # The activity is from before the visit: a join since then has changed it, and the event stays listed.
             await line.forget(event_id, work.activity[event_id])
             tools.metrics.forget(event_id)
-        elif tools.metrics.wants(event_id, reaped.standing.waiting):
+        elif tools.metrics.exports(event_id, reaped.standing.waiting):
             tools.metrics.event(event_id, await line.describe(event_id), grace=reaped.grace)
 
     await for_each(line, work.activity, reap)

@@ -1,4 +1,4 @@
-"""refresh_heartbeats: writes down who polled under a lease."""
+"""refresh_heartbeats: writes the heartbeats of people who polled under a lease."""
 
 from shared.jobs import Work
 from shared.line.line import CHUNK
@@ -7,7 +7,7 @@ from workers.context import Tools, for_each, job
 
 @job
 async def refresh_heartbeats(tools: Tools, work: Work) -> None:
-    """Refreshes the heartbeats of those still in line."""
+    """Refreshes the heartbeats of those who are still in line."""
 
     async def refresh(event_id: str) -> None:
         tickets = work.tickets[event_id]

@@ -1,4 +1,4 @@
-"""repair_index: writes back what an event's line, heartbeats and places have lost, and a lost log."""
+"""repair_index: writes back what is missing from an event's line, heartbeats and places, or a lost log."""
 
 import structlog
 
@@ -10,12 +10,12 @@ from workers.context import Tools, for_each, job
 _log = structlog.get_logger(__name__)
 
 _REBUILDS = 3
-"""Tries to write a lost log back; the next sweep goes on after that."""
+"""Attempts to write a lost log back; after that it is left to the next sweep."""
 
 
 @job
 async def repair_index(tools: Tools, work: Work) -> None:
-    """Repairs the tickets that are named, and whole events where their counts differ."""
+    """Repairs the named tickets, and whole events whose counts differ."""
 
     async def repair(event_id: str) -> None:
         tickets = work.tickets.get(event_id, [])
@@ -30,12 +30,15 @@ async def repair_index(tools: Tools, work: Work) -> None:
 
 
 async def repair_event(line: Line, event_id: str) -> int:
-    """Compares the counts, which is cheap, and walks the log only where they differ; returns what was missing."""
+    """Compares the counts, which is cheap, and walks the log only if they differ.
+
+    Returns how many entries were missing.
+    """
     found = await line.inspect(event_id)
     damaged, log_lost = found.standing.damaged, found.standing.log_lost
     if not (damaged or found.places_differ or found.heartbeats_missing):
         return 0
-    # What waits for an operator is polled all the while, and every poll asks for repair.
+    # Every poll of a damaged line requests a repair, even while only an operator can help.
     if found.walked and not log_lost:
         return 0
     _log.warning(

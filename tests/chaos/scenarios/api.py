@@ -7,7 +7,7 @@ from tests.support.threads import in_thread
 
 
 async def killed(stage: Stage) -> None:
-    """SIGKILL in the middle of a burst; people go to the other process and ask again, and find what they had."""
+    """SIGKILL in the middle of a burst; people retry at the other process, and find what they had."""
     redis = await stage.redis("everysec")
     apis = await stage.fleet(redis.url)
     async with stage.people([api.port for api in apis], redis.url) as crowd:

@@ -11,13 +11,13 @@ from tests.support.cluster import Cluster, spread
 from tests.support.threads import in_thread
 
 LAG = 0.2
-"""S that the replica is behind when its master is killed. On one machine it would hardly ever be behind by itself."""
+"""Seconds that the replica lags when its master is killed. On one machine it would hardly ever lag by itself."""
 
 
 async def masters_killed(stage: Stage, *, acks: int) -> None:
-    """SIGKILL of a master; its replica takes over, and it comes back empty, as the replica of that.
+    """SIGKILL of a master; its replica takes over, and the old master comes back empty, as a replica of the new one.
 
-    With as many `acks` as there are replicas nothing is lost; with none what is lost is counted, and forgiven.
+    With as many `acks` as there are replicas nothing is lost; without acks losses are counted, and forgiven.
     """
     cluster, queue = Cluster(), RedisServer()
     try:

@@ -1,5 +1,5 @@
-"""What is measured elsewhere and belongs to the whole: overload, the parsers under any input, the model of the line.
-Each is a process of its own, which binds itself to cores or is busy for long."""
+"""Scenarios that are measured elsewhere: overload, the parsers under any input, the model of the line. Each runs in its
+own process, because it binds itself to cores or is busy for long."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ SEQUENCES_A_SECOND: Final = 4
 OVERLOADS: Final = 3
 """Cases of overload in one run."""
 AGAIN_SECONDS: Final = 5.0
-"""To clean up after a Ctrl-C, before another one."""
+"""Seconds to clean up after a Ctrl-C, before another one is sent."""
 NOT_MEASURED: Final = 2
 """What overload exits with when a tool is missing."""
 
@@ -41,7 +41,7 @@ async def model(stage: Stage) -> None:
 
 
 async def overload(stage: Stage) -> None:
-    """Far more joins than can be served. What misses in a first try, on a machine that is not idle, is tried again."""
+    """Far more joins than can be served. Cases that miss in a first run, on a machine that is not idle, run again."""
     output = await stage.folder() / "overload.json"
     seconds = str(max(5, round(stage.seconds / OVERLOADS)))
     arguments = ("--seconds", seconds, "--output", str(output))
@@ -70,14 +70,14 @@ def count(stage: Stage, output: Path) -> None:
 
 
 async def run(stage: Stage, *command: str) -> tuple[int, str, str]:
-    """Runs a module to its end: its code, what it printed, and what it said meanwhile."""
+    """Runs a module to its end; returns its exit code, its output and its errors."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *command),
         cwd=ROOT,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        # Ctrl-C reaches it through us, once.
+        # Ctrl-C reaches it only through us, once.
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -95,6 +95,6 @@ async def run(stage: Stage, *command: str) -> tuple[int, str, str]:
         return await process.wait(), said.decode(), log.decode(errors="replace")
     finally:
         while process.returncode is None:
-            # Once may not be enough: raised in a callback of the garbage collector it is ignored.
+            # Once may not be enough: an exception in a callback of the garbage collector is ignored.
             process.send_signal(signal.SIGINT)
             await asyncio.wait((asyncio.ensure_future(process.wait()),), timeout=AGAIN_SECONDS)

@@ -10,7 +10,7 @@ from tests.support.relay import Relay
 from tests.support.threads import in_thread
 
 SECOND = 1.0
-"""What a power cut takes with it, with appendfsync everysec."""
+"""Seconds of writes that a power cut loses, with appendfsync everysec."""
 
 
 async def killed(stage: Stage) -> None:
@@ -27,8 +27,8 @@ async def killed(stage: Stage) -> None:
 
 
 async def power_cut(stage: Stage) -> None:
-    """The end of the append-only file is gone, as with everysec when the power is cut: a SIGKILL alone leaves it, for
-    the system has it already. What was promised in that second is lost, and nothing else."""
+    """The end of the append-only file is lost, as in a power cut with everysec. A SIGKILL alone would not lose it,
+    because the system has the data already. Only promises of that second are lost."""
     redis = await stage.redis("everysec")
     apis = await stage.fleet(redis.url)
     async with Disk(redis) as disk, stage.people([api.port for api in apis], redis.url) as crowd:
@@ -38,7 +38,7 @@ async def power_cut(stage: Stage) -> None:
             cut = time.monotonic()
             await in_thread(redis.kill)
             kept = disk.lose(cut - SECOND)
-            # Answers that were on their way are read by then.
+            # By then the answers in transit have been read.
             await asyncio.sleep(1)
             stage.ledger.forgiven.append((kept, time.monotonic()))
             await in_thread(redis.restart)
@@ -57,7 +57,7 @@ async def frozen(stage: Stage) -> None:
 
 
 async def slow(stage: Stage) -> None:
-    """Late answers, answers too late for anybody, cut connections, and dead ones that nobody was told of."""
+    """Late answers, answers that are too late, cut connections, and dead ones without notice."""
     redis = await stage.redis("everysec")
     relay = await stage.relay(redis)
     apis = await stage.fleet(relay.url, jobs_redis_url=redis.url)
@@ -76,21 +76,21 @@ async def late(relay: Relay) -> None:
 
 
 async def too_late(relay: Relay) -> None:
-    """By 3 s, which is longer than the api waits."""
+    """Delays by 3 s, which is longer than the api waits."""
     relay.delay = 1.5
     await asyncio.sleep(4)
     relay.delay = 0
 
 
 async def cut(relay: Relay) -> None:
-    """Every connection, five times."""
+    """Cuts every connection, five times."""
     for _ in range(5):
         relay.cut()
         await asyncio.sleep(0.2)
 
 
 async def dead(relay: Relay) -> None:
-    """The connections that there are."""
+    """Open connections go dead."""
     relay.forget()
     await asyncio.sleep(1)
 
@@ -104,7 +104,7 @@ async def answers_lost(relay: Relay) -> None:
 
 
 async def full(stage: Stage) -> None:
-    """maxmemory is reached, without eviction: joins are refused, all else goes on if Redis knows scripts that may."""
+    """maxmemory is reached, without eviction: joins are refused, all else goes on if Redis knows script flags."""
     redis = await stage.redis("everysec")
     apis = await stage.fleet(redis.url)
     async with connected(redis.url) as client, stage.people([api.port for api in apis], redis.url) as crowd:
@@ -121,7 +121,7 @@ async def full(stage: Stage) -> None:
 
 
 async def jobs_away(stage: Stage) -> None:
-    """The job queue's Redis is gone, or hangs, for longer than two heartbeat lives; here a life is 10 s."""
+    """The job queue's Redis is down, or hangs, for longer than two heartbeat TTLs, which are 10 s here."""
     life = stage.ledger.life = 10.0
     redis, queue = await stage.redis("everysec"), await stage.redis("everysec")
     apis = await stage.fleet(redis.url, jobs_redis_url=queue.url, heartbeat_ttl=life, pass_ttl=life)

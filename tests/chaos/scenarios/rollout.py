@@ -11,12 +11,12 @@ from tests.support.threads import in_thread
 from tests.support.versions import write_next_version
 
 DRAIN = 1.5
-"""Longer than people keep a connection, and than the balancer needs to notice."""
+"""Longer (s) than people keep a connection, and than the balancer needs to notice."""
 KEEP = 0.5
 
 
 async def rolling(stage: Stage) -> None:
-    """People lose no request: each is answered by the old process or by the new one."""
+    """No request is lost: the old process or the new one answers it."""
     redis = await stage.redis("everysec")
     newer = await stage.folder()
     await in_thread(write_next_version, newer)

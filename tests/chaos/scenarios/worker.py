@@ -14,15 +14,15 @@ from tests.support.relay import Relay
 from tests.support.threads import in_thread
 
 SCRIPTS: Final = ("index", "refresh", "repair", "reap", "begin_sweep", "end_sweep", "inspect")
-"""A step of each job, and of the sweep."""
+"""A script of each job, and one of the sweep."""
 PATIENCE: Final = 6.0
-"""How long a worker may take to come to such a step."""
+"""Seconds within which a worker has to call such a script."""
 FAR_BACK: Final = 1500
-"""Enough people that some are polled from memory, and heard through a job."""
+"""Enough people that some are polled from memory, and have their heartbeats written by a job."""
 
 
 async def killed(stage: Stage) -> None:
-    """SIGKILL in each job in turn, before Redis has done what it asks or after; the other worker does it."""
+    """SIGKILL in each job in turn, before or after Redis executes its script; the other worker does the job."""
     redis = await stage.redis("everysec")
     apis = await stage.fleet(redis.url, workers=0, admit_rate=10)
     pairs = []
@@ -46,12 +46,12 @@ async def killed(stage: Stage) -> None:
                 await in_thread(victim.start)
     tried, stage.outcome.faults = stage.outcome.faults, caught.total()
     stage.outcome.notes.append("killed in " + ", ".join(f"{name} {count}" for name, count in caught.items()))
-    # Not every turn finds a worker in the job: one is missing at most.
+    # Not every attempt finds a worker in the job: at most one job is missing.
     stage.expect(len(caught) >= min(tried, len(SCRIPTS)) - 1, "workers were not killed in every job")
 
 
 async def caught_in(name: str, pairs: Sequence[tuple[Relay, Worker]], *, before: bool) -> Worker | None:
-    """The worker that comes to call a script, and has called it or is about to; None if none does."""
+    """A worker that is about to call a script or has just called it; None if there is none."""
     sha = script_in_force(name).sha.encode()
     kept = [relay.kept for relay, _ in pairs]
     for relay, _ in pairs:
@@ -65,6 +65,6 @@ async def caught_in(name: str, pairs: Sequence[tuple[Relay, Worker]], *, before:
 
 
 async def damage(client: Any, draw: random.Random) -> None:
-    """Takes away something that repair writes back."""
+    """Removes something that repair writes back."""
     keys = Keys().event(EVENT)
     await client.delete(draw.choice((keys.queue, keys.heartbeat, keys.places)))
