@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PINS := .constraints.txt
 PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
-# Errors are still printed in full; warnings of the build backend, on which nobody can act here, are not.
+# Errors are still printed in full, but not the warnings of the build backend: nobody can act on them here.
 PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
@@ -63,7 +63,7 @@ clean: ## Remove .venv and all caches
 	rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A .venv that works is kept; one that is unfinished or belongs to another Python is created again.
+# A .venv that works is kept. One that is unfinished or belongs to another Python is created again.
 $(READY): pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Daegi needs Python 3.11 or later; $(PYTHON) is: $$($(PYTHON) --version 2>&1)." >&2; \

@@ -1,4 +1,4 @@
-"""Requests that are refused for what they are, with the status and code of each; none needs Redis to be refused."""
+"""Requests that are refused for their form, with the status and code of each. No refusal needs Redis."""
 
 import gzip
 from typing import NamedTuple

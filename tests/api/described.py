@@ -1,4 +1,4 @@
-"""What the api says of itself, and whether an answer is as it says."""
+"""The api's description, and whether an answer conforms to it."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""A batcher whose flush serves when the test says so."""
+"""A batcher whose batches are served when the test says so."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The admin API: operators list, read and change events, and what they change holds at once."""
+"""The admin API: operators list, read and change events, and their changes apply at once."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -89,7 +89,7 @@ async def test_a_pause_holds_from_the_next_call_on_and_ends_with_the_next(http: 
     await enter(http, token)
 
 
-async def test_the_life_of_reservations_is_changed_while_people_wait(http: httpx.AsyncClient, event: str) -> None:
+async def test_the_ttl_of_reservations_is_changed_while_people_wait(http: httpx.AsyncClient, event: str) -> None:
     token = (await join(http, event))["waiting_token"]
     await configure(http, event, pass_ttl=12)
     assert (await enter(http, token))["ttl_sec"] == 12
@@ -119,7 +119,7 @@ async def test_the_list_pages_through_all_events_the_longest_quiet_first(
     assert (await listed("?limit=0"))["events"] == []
 
 
-async def test_who_joins_puts_the_event_on_the_list(http: httpx.AsyncClient, event: str) -> None:
+async def test_a_join_puts_the_event_on_the_list(http: httpx.AsyncClient, event: str) -> None:
     await join(http, event)
 
     async def listed() -> bool:
@@ -176,7 +176,7 @@ async def test_an_ill_formed_page_is_refused(http: httpx.AsyncClient, query: str
     ("method", "path"),
     [("GET", EVENTS), ("GET", f"{EVENTS}/concert"), ("PUT", f"{EVENTS}/concert"), ("POST", f"{EVENTS}/concert/relog")],
 )
-async def test_without_a_key_nothing_is_told_or_changed(
+async def test_without_a_key_nothing_can_be_read_or_changed(
     http: httpx.AsyncClient, redis: Redis, method: str, path: str, headers: dict[str, str]
 ) -> None:
     answer = await http.request(method, path, headers=headers, content=b'{"rate": 1}')
@@ -193,7 +193,7 @@ async def test_without_keys_there_is_no_admin_api(redis_server: RedisServer, eve
         await join(http, event)
 
 
-async def test_any_of_several_keys_opens(redis_server: RedisServer) -> None:
+async def test_any_of_several_keys_is_accepted(redis_server: RedisServer) -> None:
     async with running(Api(redis_server.url, admin_keys=["one key", "the other key"])) as http:
         for key in ("one key", "the other key"):
             answer = await http.get(EVENTS, headers={"Authorization": f"bearer {key}"})
@@ -201,7 +201,7 @@ async def test_any_of_several_keys_opens(redis_server: RedisServer) -> None:
         refused(await http.get(EVENTS, headers={"Authorization": "Bearer one"}), 401, "UNAUTHORIZED")
 
 
-async def test_a_sound_line_is_not_written_anew(http: httpx.AsyncClient, event: str) -> None:
+async def test_the_log_of_an_undamaged_line_is_not_rebuilt(http: httpx.AsyncClient, event: str) -> None:
     await join(http, event)
     refused(await http.post(f"{EVENTS}/{event}/relog", headers=OPERATOR), 409, "NOT_DAMAGED")
     assert (await status(http, (await join(http, event))["waiting_token"]))["position"] == 2

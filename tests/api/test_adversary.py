@@ -1,4 +1,4 @@
-"""Somebody means harm: names, identities, keys and requests that were made to pass for something else."""
+"""Attacks: names, identities, keys and requests that try to pass for something else."""
 
 import asyncio
 import itertools
@@ -102,7 +102,7 @@ async def test_a_key_and_a_user_whose_letters_run_together_belong_to_nobody_else
     assert len({one["waiting_token"] for one in joined}) == len(joined)
 
 
-async def test_of_two_keys_in_a_request_the_last_counts(http: httpx.AsyncClient, event: str) -> None:
+async def test_the_last_of_two_keys_in_a_request_counts(http: httpx.AsyncClient, event: str) -> None:
     first = await join(http, event, key=KEY)
     headers = [("Idempotency-Key", KEY), ("Idempotency-Key", f"{KEY}-2")]
     answer = await http.post(JOIN, json={"event_id": event}, headers=headers)
@@ -110,7 +110,7 @@ async def test_of_two_keys_in_a_request_the_last_counts(http: httpx.AsyncClient,
     assert (await join(http, event, key=f"{KEY}-2"))["waiting_token"] == answer.json()["waiting_token"]
 
 
-async def test_of_two_members_of_one_name_in_a_body_the_last_counts(
+async def test_the_last_of_two_members_with_one_name_in_a_body_counts(
     http: httpx.AsyncClient, signer: Signer, event: str
 ) -> None:
     body = f'{{"event_id": "{event}-x", "user_id": "x", "event_id": "{event}", "user_id": "y"}}'
@@ -122,7 +122,7 @@ async def test_of_two_members_of_one_name_in_a_body_the_last_counts(
         assert (await http.post(ENTER, content=f"{{{members}}}")).status_code == expected
 
 
-async def test_of_two_tokens_in_a_query_the_first_counts(http: httpx.AsyncClient, event: str) -> None:
+async def test_the_first_of_two_tokens_in_a_query_counts(http: httpx.AsyncClient, event: str) -> None:
     mine, victims = [(await join(http, event))["waiting_token"] for _ in range(2)]
     for query, position in (
         (f"token={mine}&token={victims}", 1),

@@ -1,4 +1,4 @@
-"""How old things are, as told to Prometheus: the index that people are placed by, and heartbeats not yet written."""
+"""Ages that are exported to Prometheus: of the index that places people, and of heartbeats not yet written."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Bad input: each piece a clear 4xx in the envelope, and none costs Redis a command."""
+"""Bad input: each piece gets a clear 4xx in the envelope, and none costs Redis a command."""
 
 import asyncio
 from collections.abc import Iterator
@@ -105,7 +105,9 @@ async def test_without_a_request_id_every_refusal_has_its_own(http: httpx.AsyncC
         ("/api/v1/admin/events/concert/relog", "POST"),
     ],
 )
-async def test_a_wrong_method_is_told_the_right_ones(http: httpx.AsyncClient, path: str, methods: str) -> None:
+async def test_the_refusal_of_a_wrong_method_names_the_right_ones(
+    http: httpx.AsyncClient, path: str, methods: str
+) -> None:
     answer = await http.request("PATCH", path)
     refused(answer, 405, "METHOD_NOT_ALLOWED")
     assert answer.headers["allow"] == methods

@@ -1,4 +1,4 @@
-"""The batcher, with a flush of the test's own: who shares a batch, and what one caller's fate does to the others."""
+"""The batcher, with the test's own flush: which requests share a batch, and how callers affect each other."""
 
 import asyncio
 from contextlib import suppress
@@ -21,7 +21,7 @@ async def gathered(*callers: "asyncio.Task[str]") -> list[Any]:
     return await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 20)
 
 
-async def test_who_comes_together_shares_a_batch() -> None:
+async def test_requests_that_come_together_share_a_batch() -> None:
     desk = Desk()
     callers = desk.callers("a", 1, 2, 3)
     await settle()
@@ -48,7 +48,7 @@ async def test_a_batch_has_at_most_max_batch_and_all_of_them_keep_the_order() ->
     assert [request for _, requests in desk.batches for request in requests] == list(range(30))
 
 
-async def test_what_comes_meanwhile_waits_for_the_next_batch_and_only_a_few_are_in_flight() -> None:
+async def test_requests_that_come_meanwhile_form_the_next_batch_and_only_a_few_are_in_flight() -> None:
     desk = Desk(max_batch=4, max_in_flight=2)
     first = desk.callers("a", 0)
     await settle()
@@ -123,7 +123,7 @@ async def test_a_flush_that_forgets_to_answer_leaves_nobody_waiting() -> None:
     assert desk.pending.waiting == 0
 
 
-async def test_a_caller_that_goes_while_waiting_is_never_sent() -> None:
+async def test_the_request_of_a_caller_that_gives_up_while_waiting_is_never_sent() -> None:
     desk = Desk(max_batch=1, max_in_flight=1)
     callers = desk.callers("a", 1, 2, 3)
     await settle()
@@ -137,7 +137,7 @@ async def test_a_caller_that_goes_while_waiting_is_never_sent() -> None:
     assert desk.pending.waiting == 0
 
 
-async def test_a_caller_that_goes_while_its_batch_is_in_flight_harms_nobody() -> None:
+async def test_a_caller_that_gives_up_while_its_batch_is_in_flight_harms_nobody() -> None:
     desk = Desk()
     callers = desk.callers("a", 1, 2, 3)
     await settle()
@@ -200,7 +200,7 @@ async def test_the_next_batch_does_not_wait_for_what_follows_the_answer_to_the_f
     await desk.batcher.drain()
 
 
-async def test_the_gate_is_one_for_all_batchers_and_for_who_waits_alone() -> None:
+async def test_all_batchers_and_single_requests_share_one_limit() -> None:
     desk = Desk(limit=2)
     with desk.pending.one():
         desk.callers("a", 1)

@@ -1,4 +1,4 @@
-"""The batcher under schedules that hypothesis thinks up: nobody is lost, mixed up or counted twice."""
+"""The batcher under random schedules from hypothesis: nobody is lost, mixed up or counted twice."""
 
 import asyncio
 from collections import Counter

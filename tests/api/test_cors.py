@@ -1,4 +1,4 @@
-"""CORS: pages of the origins that are allowed may call the api, with every answer and every refusal."""
+"""CORS: pages of allowed origins may call the api, and read every answer and every refusal."""
 
 import httpx
 import pytest
@@ -15,7 +15,7 @@ ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers
 
 
 @pytest.mark.parametrize("path", [JOIN, STATUS, ENTER, LEAVE, REDEEM, "/api/v1/admin/events/concert"])
-async def test_a_preflight_tells_a_page_of_ours_what_it_may_send(http: httpx.AsyncClient, path: str) -> None:
+async def test_a_preflight_says_what_a_page_of_ours_may_send(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.options(path, headers=OURS | ASKS)
     assert (answer.status_code, answer.content) == (204, b"")
     assert answer.headers["access-control-allow-origin"] == "https://shop.example"

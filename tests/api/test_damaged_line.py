@@ -1,4 +1,4 @@
-"""A damaged line over HTTP: people still join and poll, nobody comes in, and a worker is asked to repair it."""
+"""A damaged line over HTTP: people still join and poll, nobody enters, and a worker is asked to repair it."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 
 @pytest.mark.usefixtures("redis")
-async def test_without_an_index_there_is_no_place_to_tell(
+async def test_without_an_index_the_place_is_unknown(
     http: httpx.AsyncClient, live_line: Line, redis: Redis, signer: Signer, event: str
 ) -> None:
     tickets = await fill(live_line, event, 5)
@@ -33,7 +33,7 @@ async def test_without_an_index_there_is_no_place_to_tell(
     assert (await leave(http, signer.waiting(event, tickets[0]))).json() == {"status": "left"}
 
 
-async def test_the_last_index_tells_about_where_people_stood_and_a_worker_repairs_the_line(
+async def test_the_last_index_gives_an_approximate_place_and_a_worker_repairs_the_line(
     http: httpx.AsyncClient, redis_server: RedisServer, live_line: Line, redis: Redis, event: str
 ) -> None:
     await configure(http, event, rate=0, burst=0)

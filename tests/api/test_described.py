@@ -1,4 +1,4 @@
-"""The api answers as it says it does: along every way that there is, and to whatever Schemathesis comes up with."""
+"""The api answers as described, on every path and to every request that Schemathesis generates."""
 
 import asyncio
 import sys

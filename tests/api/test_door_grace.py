@@ -1,4 +1,4 @@
-"""Door grace is there in time: with the first poll after an interruption, which may overtake the first pulse."""
+"""Door grace begins in time: with the first poll after an interruption, which may overtake the first pulse."""
 
 import asyncio
 from typing import Any
@@ -42,7 +42,9 @@ async def people(http: Any, event: str) -> str:
     return str((await join(http, event))["waiting_token"])
 
 
-async def test_who_was_silent_while_the_process_was_stopped_is_called(own_server: RedisServer, event: str) -> None:
+async def test_people_who_were_silent_while_the_process_was_stopped_are_called(
+    own_server: RedisServer, event: str
+) -> None:
     async with Relay(own_server.port) as relay:
         api = Api(relay.url, jobs_redis_url=own_server.url, ready_ttl=READY_TTL, heartbeat_ttl=60)
         async with running(api) as http:
@@ -60,7 +62,7 @@ async def test_who_was_silent_while_the_process_was_stopped_is_called(own_server
             relay.holding = b""
 
 
-async def test_who_was_silent_while_redis_was_stopped_is_called(own_server: RedisServer, event: str) -> None:
+async def test_people_who_were_silent_while_redis_was_stopped_are_called(own_server: RedisServer, event: str) -> None:
     async with running(Api(own_server.url, ready_ttl=READY_TTL, heartbeat_ttl=60)) as http:
         token = await people(http, event)
         own_server.pause()
@@ -74,7 +76,7 @@ async def test_who_was_silent_while_redis_was_stopped_is_called(own_server: Redi
         assert await called_and_absent(own_server, event) == (6, 0)
 
 
-async def test_who_was_silent_while_nothing_was_stopped_steps_aside(own_server: RedisServer, event: str) -> None:
+async def test_people_who_were_silent_while_nothing_was_stopped_step_aside(own_server: RedisServer, event: str) -> None:
     async with running(Api(own_server.url, ready_ttl=READY_TTL, heartbeat_ttl=60)) as http:
         token = await people(http, event)
         await asyncio.sleep(STOPPED)

@@ -1,4 +1,4 @@
-"""A process that is told to stop: readiness goes off first, everybody is served meanwhile, nothing is left undone."""
+"""Draining: readiness goes off first, everybody is served meanwhile, and nothing is left undone."""
 
 import asyncio
 import contextlib
@@ -106,7 +106,7 @@ async def test_the_heartbeats_that_a_process_holds_are_handed_on_before_it_ends(
         await eventually(all_heard)
 
 
-async def test_a_task_ends_also_when_a_cancellation_is_lost_in_it() -> None:
+async def test_a_task_ends_even_when_a_cancellation_is_lost_in_it() -> None:
     async def beat() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(60)

@@ -1,4 +1,4 @@
-"""Join, status, enter, redeem, leave: what one person meets."""
+"""Join, status, enter, redeem, leave, as one person sees them."""
 
 from datetime import datetime
 
@@ -82,9 +82,7 @@ async def test_a_reservation_is_redeemed_once_and_its_ticket_enters_no_more(
     assert (await status(http, token))["status"] == "admitted"
 
 
-async def test_a_redeem_whose_answer_was_lost_is_asked_for_again_with_its_key(
-    http: httpx.AsyncClient, event: str
-) -> None:
+async def test_a_redeem_whose_answer_was_lost_can_be_repeated_with_its_key(http: httpx.AsyncClient, event: str) -> None:
     reservation = (await enter(http, (await join(http, event))["waiting_token"]))["reservation_token"]
 
     async def ask(key: str) -> httpx.Response:
@@ -116,7 +114,9 @@ async def test_a_lapsed_reservation_is_refused_and_the_same_ticket_gets_another(
 
 
 @pytest.mark.parametrize("method", ["DELETE", "POST"])
-async def test_who_leaves_is_gone_however_often_they_say_so(http: httpx.AsyncClient, event: str, method: str) -> None:
+async def test_people_who_leave_are_gone_however_often_they_say_so(
+    http: httpx.AsyncClient, event: str, method: str
+) -> None:
     token = (await join(http, event))["waiting_token"]
     behind = (await join(http, event))["waiting_token"]
     assert (await status(http, behind))["position"] == 2
@@ -144,7 +144,9 @@ async def test_leaving_after_the_redeem_changes_nothing(http: httpx.AsyncClient,
     refused(await try_redeem(http, reservation), 409, "ALREADY_REDEEMED")
 
 
-async def test_a_token_whose_event_is_no_more_has_expired(http: httpx.AsyncClient, signer: Signer, event: str) -> None:
+async def test_the_token_of_an_event_that_has_ended_has_expired(
+    http: httpx.AsyncClient, signer: Signer, event: str
+) -> None:
     token = signer.waiting(event, 1_700_000_000_000_000)
     refused(await try_status(http, token), 404, "TOKEN_EXPIRED")
     refused(await try_enter(http, token), 404, "TOKEN_EXPIRED")
@@ -152,7 +154,7 @@ async def test_a_token_whose_event_is_no_more_has_expired(http: httpx.AsyncClien
     refused(await try_redeem(http, signer.reservation(event, 1_700_000_000_000_000, 1)), 404, "RESERVATION_EXPIRED")
 
 
-async def test_nobody_and_a_label_are_told_as_they_joined(http: httpx.AsyncClient, event: str) -> None:
+async def test_a_redeem_names_the_label_of_the_join_or_nobody(http: httpx.AsyncClient, event: str) -> None:
     for label, told in ((None, None), ("", None), ("x" * 128, "x" * 128), ("대기 \0 줄\n", "대기 \0 줄\n")):
         token = (await join(http, event, label=label))["waiting_token"]
         reservation = (await enter(http, token))["reservation_token"]

@@ -1,4 +1,4 @@
-"""Heartbeats that an ingress holds are bounded in number."""
+"""The number of heartbeats that an ingress holds is bounded."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from shared.settings import Settings
 from tests.conftest import MakeLine
 
 
-async def test_whom_it_cannot_hold_any_more_is_polled_exactly_unless_redis_is_away(
+async def test_beyond_the_bound_polls_are_exact_unless_redis_is_unavailable(
     make_line: MakeLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.serving.worker_outbox.MAX_HEARTBEATS", 2)

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is ours: an envelope or a success, never a 5xx."""
+"""Any request gets an answer of ours: an envelope or a success, never a 5xx."""
 
 import random
 from collections.abc import Iterator

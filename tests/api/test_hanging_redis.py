@@ -1,4 +1,4 @@
-"""Redis hangs: those who wait for a connection don't each find that out for themselves, one after another."""
+"""Redis hangs: requests that wait for a connection don't each have to find that out, one after another."""
 
 import asyncio
 

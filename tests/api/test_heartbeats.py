@@ -1,4 +1,4 @@
-"""Polls from memory are heard: their heartbeats reach Redis a second later, with or without the job queue."""
+"""Polls from memory count as heartbeats, which reach Redis a second later, with or without the job queue."""
 
 from contextlib import AsyncExitStack
 

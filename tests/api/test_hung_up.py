@@ -1,4 +1,4 @@
-"""A Redis that takes a connection and hangs up while it is greeted, as one that is killed does now and then."""
+"""A Redis that accepts a connection and hangs up during the handshake, as a killed one sometimes does."""
 
 import asyncio
 import socket
@@ -44,7 +44,7 @@ def hanging_up() -> Iterator[int]:
         server.close()
 
 
-async def test_it_is_away_like_any_other(hanging_up: int, event: str) -> None:
+async def test_it_is_unavailable_like_any_other(hanging_up: int, event: str) -> None:
     url = f"redis://{LOCALHOST}:{hanging_up}/0"
     api = Api(url, probe="/healthz")
     async with running(api) as http:

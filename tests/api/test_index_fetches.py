@@ -1,4 +1,4 @@
-"""How often a process asks for an event's position index: often enough, and no more than that."""
+"""How often a process fetches an event's position index: often enough, and not more often."""
 
 import asyncio
 from array import array
@@ -69,7 +69,7 @@ def process() -> Process:
     return Process(1_800_000_000_000)
 
 
-async def test_an_event_that_has_no_index_yet_is_asked_for_again_soon(process: Process) -> None:
+async def test_the_index_of_an_event_that_has_none_yet_is_fetched_again_soon(process: Process) -> None:
     assert await process.asks(after=0)
     assert not await process.asks(after=499)
     assert await process.asks(after=1)
@@ -78,7 +78,7 @@ async def test_an_event_that_has_no_index_yet_is_asked_for_again_soon(process: P
     assert process.cache.last_known(EVENT, 1) == 1
 
 
-async def test_a_short_lines_index_is_asked_for_seldom_and_a_long_ones_twice_a_second(process: Process) -> None:
+async def test_the_index_of_a_short_line_is_fetched_rarely_and_of_a_long_one_twice_a_second(process: Process) -> None:
     process.publish()
     assert await process.asks(after=0)
     assert not await process.asks(after=19_999)

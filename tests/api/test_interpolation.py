@@ -1,4 +1,4 @@
-"""Places by interpolation: never off by a whole distance between two milestones."""
+"""Places by interpolation: the error is always less than the distance between two milestones."""
 
 from array import array
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""The limit on joins from one address: who is counted as one, and what a flood of them costs."""
+"""The limit on joins from one address: which clients count as one, and what a flood of them costs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -65,7 +65,7 @@ def test_a_minutes_joins_may_come_at_once_and_are_earned_back_one_by_one() -> No
 
 
 @given(st.integers(1, 30), st.lists(st.integers(0, 20 * SECOND), min_size=1, max_size=80))
-def test_nobody_gets_more_than_the_burst_and_the_rate_and_who_waits_as_told_gets_in(
+def test_nobody_gets_more_than_the_burst_and_the_rate_and_waiting_for_retry_after_suffices(
     per_minute: int, pauses: list[int]
 ) -> None:
     clients = Clients(per_minute)
@@ -91,7 +91,7 @@ def test_a_flood_of_addresses_is_forgotten_again_and_refuses_nobody() -> None:
     assert clients.joins("192.0.2.1") == 0
 
 
-def test_who_keeps_trying_is_not_forgotten_for_the_flood() -> None:
+def test_a_client_that_keeps_trying_is_not_forgotten_in_a_flood() -> None:
     clients = Clients(1)
     assert clients.joins("192.0.2.1") == 0
     for i in range(2 * MAX_ADDRESSES):

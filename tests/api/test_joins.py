@@ -1,4 +1,4 @@
-"""Joins: the same person finds the same place, and a crowd finds one place each."""
+"""Joins: the same person finds the same place, and everybody in a crowd finds one place."""
 
 import asyncio
 
@@ -147,7 +147,7 @@ async def test_what_the_gateway_names_comes_back_as_it_was(http: httpx.AsyncClie
     assert (await redeem(http, entered["reservation_token"]))["user_id"] == "사용자 名"
 
 
-async def test_a_verified_user_that_is_no_utf8_is_refused_at_the_join(http: httpx.AsyncClient, event: str) -> None:
+async def test_a_verified_user_that_is_not_utf8_is_refused_at_the_join(http: httpx.AsyncClient, event: str) -> None:
     for name in (b"\xff\xfe", b"x" * 129):
         headers: list[tuple[bytes, bytes]] = [(b"X-User-Id", name)]
         refused(
@@ -165,7 +165,7 @@ async def test_a_verified_user_that_is_named_twice_is_refused(
     refused(answer, 400, "INVALID_REQUEST")
 
 
-async def test_who_enters_leaves_the_places_behind_in_order(http: httpx.AsyncClient, event: str) -> None:
+async def test_entering_keeps_the_others_in_order(http: httpx.AsyncClient, event: str) -> None:
     tokens = [(await join(http, event))["waiting_token"] for _ in range(4)]
     await enter(http, tokens[1])
     assert [(await status(http, tokens[i]))["position"] for i in (0, 2, 3)] == [1, 2, 3]

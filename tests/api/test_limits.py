@@ -1,4 +1,4 @@
-"""Load: a handful of connections whatever comes, and refusal of what is too much."""
+"""Load: a few connections serve everything, and the excess is refused."""
 
 import asyncio
 

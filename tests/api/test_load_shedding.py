@@ -1,4 +1,4 @@
-"""Who may wait, and what becomes of those who wait too long: the limit on what is pending, and a lane that asks it."""
+"""Load shedding: the limit on pending requests, and what happens to requests that wait too long."""
 
 import asyncio
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def test_a_burst_is_served_whole() -> None:
     assert patience.overdue(crowd, NOW + BURST - 0.01, 256) == 0
 
 
-def test_of_a_queue_that_stands_the_oldest_are_overdue_and_nobody_else() -> None:
+def test_only_the_oldest_in_a_standing_queue_are_overdue() -> None:
     patience = Patience()
     assert patience.overdue([LATE] * 300, NOW, 10) == 0
     later = NOW + BURST
@@ -72,7 +72,9 @@ def test_a_queue_that_moves_again_may_have_another_burst() -> None:
     batch=st.integers(1, 40),
     looks=st.lists(st.floats(0, 1), max_size=5),
 )
-def test_whoever_fits_into_the_next_batch_is_never_overdue(ages: list[float], batch: int, looks: list[float]) -> None:
+def test_requests_that_fit_into_the_next_batch_are_never_overdue(
+    ages: list[float], batch: int, looks: list[float]
+) -> None:
     patience, now = Patience(), NOW
     since = sorted(NOW - age for age in ages)
     for pause in looks:
@@ -82,7 +84,7 @@ def test_whoever_fits_into_the_next_batch_is_never_overdue(ages: list[float], ba
         assert all(now - at >= PATIENCE for at in since[:overdue])
 
 
-async def test_beyond_the_limit_nobody_more_waits() -> None:
+async def test_beyond_the_limit_no_more_requests_wait() -> None:
     pending = PendingLimit(2)
     assert pending.acquire()
     with pending.one():
@@ -93,7 +95,7 @@ async def test_beyond_the_limit_nobody_more_waits() -> None:
     assert pending.acquire()
 
 
-async def test_who_is_held_takes_nobodys_place() -> None:
+async def test_held_requests_do_not_count_as_waiting() -> None:
     pending = PendingLimit(2)
     futures = held(pending, 100)
     assert pending.acquire()
@@ -102,7 +104,7 @@ async def test_who_is_held_takes_nobodys_place() -> None:
     assert refused(futures) == 100
 
 
-async def test_who_is_held_is_refused_in_time_though_nobody_asks_any_more() -> None:
+async def test_held_requests_are_refused_in_time_even_without_new_ones() -> None:
     pending = PendingLimit(1000)
     futures = held(pending, 350)
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -127,7 +129,7 @@ async def test_while_others_wait_few_are_refused_and_the_oldest_first() -> None:
     pending.refuse_all_held()
 
 
-async def test_one_is_refused_for_sixteen_who_are_served() -> None:
+async def test_one_request_is_refused_for_sixteen_that_are_served() -> None:
     pending = PendingLimit(4000)
     futures = held(pending, 1000)
     for _ in range(1601):
@@ -148,14 +150,14 @@ async def test_the_more_are_held_the_more_are_refused() -> None:
     pending.refuse_all_held()
 
 
-async def test_draining_refuses_whoever_is_held() -> None:
+async def test_draining_refuses_all_held_requests() -> None:
     pending = PendingLimit(1000)
     futures = held(pending, 700)
     pending.refuse_all_held()
     assert refused(futures) == 700
 
 
-async def test_who_went_away_while_held_leaves_nothing_behind() -> None:
+async def test_a_caller_that_gives_up_while_held_leaves_nothing_behind() -> None:
     pending = PendingLimit(10)
     futures = held(pending, 4)
     futures[0].cancel()
@@ -180,7 +182,7 @@ async def test_a_lane_serves_in_the_order_of_arrival_and_sheds_from_the_front() 
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_flood_of_one_event_sheds_nobody_of_another() -> None:
+async def test_a_flood_of_one_event_sheds_no_requests_of_another() -> None:
     desk = Desk(max_batch=2, max_in_flight=1)
     flood = desk.callers("a", *range(20))
     await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""`python -m api`: help, and settings or a port that keep it from starting, told in one line."""
+"""`python -m api`: its help, and the one line that reports wrong settings or a port that is taken."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What the api tells Prometheus: of all its processes at once, and of nobody in particular."""
+"""The api's metrics: they cover all its processes at once, and identify nobody."""
 
 import asyncio
 import os
@@ -89,7 +89,7 @@ async def _gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-async def test_it_names_nobody_and_lets_nobody_make_up_names(
+async def test_metrics_identify_nobody_and_clients_cannot_create_labels(
     redis_server: RedisServer, redis: Redis, signer: Signer, event: str
 ) -> None:
     secrets = {event, "somebody@example.org", "a-label-of-theirs", "an-idempotency-key", "made-up", "w~", "r~"}
@@ -141,7 +141,7 @@ async def test_each_answer_is_counted_once_with_its_status_and_time(
         assert more("redis_commands_total", operation="pipeline") >= 7
 
 
-async def test_it_says_when_redis_is_away_and_what_is_shed(redis_server: RedisServer, event: str) -> None:
+async def test_it_shows_an_outage_of_redis_and_shed_requests(redis_server: RedisServer, event: str) -> None:
     with RedisServer() as own:
         api = Api(own.url, max_pending=10)
         async with running(api) as http:

@@ -1,4 +1,4 @@
-"""The description is made from what is served: every route and every refusal is in it, and nothing else."""
+"""The description is made from what is served: it has every route and every refusal, and nothing else."""
 
 import ast
 import json
@@ -27,7 +27,7 @@ def description() -> Description:
     return Description(json.loads(document()))
 
 
-async def test_it_is_served_and_sound_openapi_3_1(http: httpx.AsyncClient) -> None:
+async def test_it_is_served_and_valid_openapi_3_1(http: httpx.AsyncClient) -> None:
     answer = await http.get("/openapi.json")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -125,7 +125,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-async def test_the_page_is_of_one_piece_and_tells_of_every_operation_and_code(
+async def test_the_page_is_self_contained_and_has_every_operation_and_code(
     http: httpx.AsyncClient, description: Description
 ) -> None:
     answer = await http.get("/docs")

@@ -1,4 +1,4 @@
-"""A serving process does not outlive the one that started it."""
+"""A serving process does not outlive its parent."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Redis away: who holds a lease still sees their place, everybody else is told so at once, and nothing is lost."""
+"""Redis is unavailable: leases still show a place, other requests are refused at once, and nothing is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -136,7 +136,7 @@ async def test_an_index_bridges_an_outage_for_60_seconds(own_server: RedisServer
         refused(await try_status(http, crowds[61].token(5, lease)), 503, "UNAVAILABLE")
 
 
-async def test_who_is_heard_during_an_outage_counts_as_heard_after_it(
+async def test_heartbeats_during_an_outage_count_after_it(
     own_server: RedisServer, own_redis: Redis, event: str
 ) -> None:
     # Without a job queue the process writes heartbeats down itself, as soon as it can.

@@ -1,4 +1,4 @@
-"""More than an api process can serve: who is late is refused in time, and nobody else notices."""
+"""More than an api process can serve: late requests are refused in time, and nobody else notices."""
 
 import asyncio
 import signal
@@ -53,7 +53,7 @@ def overloaded(answers: list[httpx.Response]) -> list[httpx.Response]:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_who_comes_beyond_capacity_is_refused_and_the_others_served(
+async def test_requests_beyond_capacity_are_refused_and_the_others_served(
     redis_server: RedisServer, redis: Redis, event: str, server: str
 ) -> None:
     async with slow_api(redis_server, server) as api, client(api.url) as http:
@@ -83,7 +83,7 @@ async def test_a_flood_of_joins_holds_up_nobody_else(
         assert overloaded(await flood)
 
 
-async def test_a_poll_that_is_refused_is_a_heartbeat_all_the_same(
+async def test_a_refused_poll_still_counts_as_a_heartbeat(
     redis_server: RedisServer, redis: Redis, live_line: Line, signer: Signer, event: str
 ) -> None:
     tickets = await fill(live_line, event, 60)
@@ -104,7 +104,7 @@ async def test_a_poll_that_is_refused_is_a_heartbeat_all_the_same(
         await eventually(heard)
 
 
-async def test_who_goes_away_while_waiting_leaves_room_for_others(
+async def test_clients_that_give_up_while_waiting_leave_room_for_others(
     redis_server: RedisServer, redis: Redis, event: str
 ) -> None:
     async with Relay(redis_server.port) as relay:
@@ -134,7 +134,7 @@ async def test_who_goes_away_while_waiting_leaves_room_for_others(
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_sigterm_answers_whoever_is_held(
+async def test_sigterm_answers_all_held_requests(
     redis_server: RedisServer, redis: Redis, event: str, server: str
 ) -> None:
     async with slow_api(redis_server, server) as api:

@@ -1,4 +1,4 @@
-"""Polls under a lease, far back in a long line: placed by the published index, at no cost to Redis."""
+"""Polls under a lease, far back in a long line: answered from the published index, without cost to Redis."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -76,7 +76,7 @@ async def test_the_first_1000_are_always_polled_exactly(http: httpx.AsyncClient,
 
 
 @pytest.mark.usefixtures("published")
-async def test_whoever_could_become_ready_within_twice_ready_ttl_is_polled_exactly(
+async def test_people_who_could_become_ready_within_twice_ready_ttl_are_polled_exactly(
     http: httpx.AsyncClient, crowd: Crowd
 ) -> None:
     await from_memory(http, crowd.token(1700))
@@ -121,7 +121,7 @@ async def test_only_a_lease_that_is_neither_over_nor_in_the_future_counts(
         assert abs(crowd.lease(stands["waiting_token"]) - await now_ms(redis)) < 60_000
 
 
-async def test_who_joined_after_the_index_was_computed_is_polled_exactly(
+async def test_people_who_joined_after_the_index_was_computed_are_polled_exactly(
     http: httpx.AsyncClient, live_line: Line, signer: Signer, crowd: Crowd
 ) -> None:
     await live_line.publish_index(crowd.event)
@@ -132,7 +132,9 @@ async def test_who_joined_after_the_index_was_computed_is_polled_exactly(
 
 
 @pytest.mark.usefixtures("published")
-async def test_who_left_reads_waiting_until_an_exact_poll(http: httpx.AsyncClient, redis: Redis, crowd: Crowd) -> None:
+async def test_people_who_left_are_shown_as_waiting_until_an_exact_poll(
+    http: httpx.AsyncClient, redis: Redis, crowd: Crowd
+) -> None:
     await from_memory(http, crowd.token(2000))
     await leave(http, crowd.token(2500))
     assert (await status(http, crowd.token(2500)))["status"] == "waiting"

@@ -1,4 +1,4 @@
-"""Health and readiness: what an orchestrator is told, with Redis there, not yet there, and gone again."""
+"""Health and readiness, as an orchestrator sees them, with Redis available, not yet available, and lost again."""
 
 import asyncio
 import gc
@@ -107,7 +107,7 @@ async def test_head_is_answered_wherever_get_is_without_a_body(http: httpx.Async
 
 
 @pytest.mark.usefixtures("_process_as_it_was")
-async def test_while_draining_it_is_not_ready_and_what_is_under_way_still_ends_well(
+async def test_while_draining_it_is_not_ready_and_requests_in_progress_still_succeed(
     redis_server: RedisServer, redis: Redis, relay: Relay, event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (

@@ -1,5 +1,4 @@
-"""Door grace: whoever is silent perhaps because of us is called all the same, whoever is silent of their own steps
-aside."""
+"""Door grace: people who may be silent because of us are called anyway; people silent on their own step aside."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -62,7 +61,7 @@ async def test_a_process_that_starts_alone_calls_the_silent_and_one_in_company_d
             assert await redis.zcard(KEYS.pulse) == 2
 
 
-async def test_a_process_pulses_once_a_second_also_when_nobody_polls_and_deregisters(
+async def test_a_process_pulses_once_a_second_even_when_nobody_polls_and_deregisters(
     redis_server: RedisServer, redis: Redis
 ) -> None:
     api = Api(redis_server.url, key_prefix=PREFIX)

@@ -1,4 +1,4 @@
-"""A fleet comes back to a Redis that was restarted little by little, and yet all of it within two seconds."""
+"""A fleet returns to a restarted Redis little by little, but all of it within two seconds."""
 
 import asyncio
 import selectors
@@ -123,7 +123,7 @@ def test_a_fleet_comes_back_to_a_restarted_redis_spread_over_two_seconds(own_ser
         assert most_within(0.5, attempts) <= 0.7 * PROCESSES
 
 
-async def test_requests_leave_it_to_the_pulse_to_find_redis_back(own_server: RedisServer, event: str) -> None:
+async def test_only_the_pulse_finds_out_that_redis_is_back(own_server: RedisServer, event: str) -> None:
     async with Relay(own_server.port) as relay, running(Api(relay.url)) as http:
         await join(http, event)
         own_server.kill()

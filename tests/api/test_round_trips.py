@@ -1,4 +1,4 @@
-"""Round trips to Redis, counted on the wire: two for a join alone, a shared few for a crowd, and none sent twice."""
+"""Round trips to Redis, counted on the wire: two for a single join, a few shared by a crowd, none repeated."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -73,7 +73,7 @@ async def test_the_caller_waits_for_the_first_of_them_only(wire: Wire) -> None:
     assert len(wire.trips()) == 2
 
 
-async def test_128_at_once_cost_a_tenth_of_a_round_trip_each(wire: Wire) -> None:
+async def test_128_joins_at_once_cost_a_tenth_of_a_round_trip_each(wire: Wire) -> None:
     people = 128 * 8
     # Redis is on another machine.
     wire.relay.delay = 0.002
@@ -134,7 +134,7 @@ async def test_connections_that_broke_unnoticed_cost_nobody_their_join(wire: Wir
     assert await wire.redis.xlen(wire.keys.stream) == enqueues
 
 
-async def test_a_redis_that_lost_its_scripts_is_taught_them_and_nobody_joins_twice(wire: Wire) -> None:
+async def test_a_redis_that_lost_its_scripts_gets_them_again_and_nobody_joins_twice(wire: Wire) -> None:
     await wire.redis.script_flush()
     token = (await join(wire.http, wire.event))["waiting_token"]
     assert await wire.redis.xlen(wire.keys.stream) == 1

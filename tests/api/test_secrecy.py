@@ -1,4 +1,4 @@
-"""Nothing secret is ever written: not in the logs of real processes at their most talkative, nor in error reports."""
+"""Nothing secret is ever written, neither in the logs of real processes at level debug nor in error reports."""
 
 import asyncio
 import contextlib

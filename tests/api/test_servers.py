@@ -1,4 +1,4 @@
-"""The ingress as a process: on either ASGI server, one or several on a port, and how it stops."""
+"""The ingress as a process: on every server, one or several processes on a port, and how it stops."""
 
 import asyncio
 import signal
@@ -58,7 +58,7 @@ async def test_the_app_works_on_either_server(
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_sigterm_lets_joins_under_way_end_well(
+async def test_sigterm_lets_joins_in_progress_succeed(
     redis_server: RedisServer, redis: Redis, event: str, server: str
 ) -> None:
     # An event each, so that none waits for another one's batch and all can be seen to be under way.

@@ -1,4 +1,4 @@
-"""Connections that do nothing, or send a byte now and then: they keep nobody from being served, and not for ever."""
+"""Connections that send nothing, or a byte now and then: others are still served, and they end some day."""
 
 import asyncio
 import resource
@@ -131,7 +131,7 @@ class FewFiles(Api):
         return ["sh", "-c", 'ulimit -n 600; exec "$@"', "sh", *super().command]
 
 
-async def test_more_connections_than_files_keep_the_process_from_nothing(
+async def test_more_connections_than_files_do_not_stop_the_process(
     redis_server: RedisServer, redis: Redis, event: str
 ) -> None:
     api = FewFiles(redis_server.url)

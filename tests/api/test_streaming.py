@@ -1,4 +1,4 @@
-"""Streams over either protocol: pieces arrive as they are made, and a client that is gone ends them."""
+"""Streams over either protocol: pieces arrive as they are made, and the stream ends when the client is gone."""
 
 import subprocess
 import sys
@@ -60,7 +60,7 @@ async def streams(server: str, tmp_path: Path) -> AsyncIterator[tuple[httpx.Asyn
             yield http, notes
 
 
-async def test_pieces_arrive_as_they_are_made_and_whoever_goes_ends_them(
+async def test_pieces_arrive_as_they_are_made_and_a_client_that_goes_ends_them(
     streams: tuple[httpx.AsyncClient, Path],
 ) -> None:
     http, notes = streams
@@ -79,7 +79,7 @@ async def test_pieces_arrive_as_they_are_made_and_whoever_goes_ends_them(
     await eventually(closed)
 
 
-async def test_a_stream_that_ends_is_whole(streams: tuple[httpx.AsyncClient, Path]) -> None:
+async def test_a_stream_that_ends_is_complete(streams: tuple[httpx.AsyncClient, Path]) -> None:
     http, notes = streams
     for _ in range(2):
         answer = await http.get("/three")

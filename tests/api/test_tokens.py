@@ -1,4 +1,4 @@
-"""Tokens over HTTP: they work where they are meant to, for as long as their secret is known, and for nobody else."""
+"""Tokens over HTTP: they work where they should, as long as their secret is known, and for nobody else."""
 
 import httpx
 import pytest

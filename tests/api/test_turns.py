@@ -1,4 +1,4 @@
-"""Whose turn it is not: 403 with a place and a time to come back, and what is said while nobody is let in."""
+"""Not yet their turn: 403 with a place and a time to come back, and the answers while nobody is let in."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.support.refusals import refused, retry_after
 pytestmark = pytest.mark.usefixtures("redis")
 
 
-async def test_who_is_not_called_yet_is_told_their_place_and_when_to_come_back(
+async def test_people_who_are_not_called_yet_learn_their_place_and_when_to_come_back(
     http: httpx.AsyncClient, event: str
 ) -> None:
     await configure(http, event, rate=0.01, burst=2)
@@ -41,7 +41,9 @@ async def test_people_are_called_in_order_and_only_as_many_as_there_are_tokens(
     assert (await status(http, tokens[2]))["position"] == 1
 
 
-async def test_the_eta_is_the_people_before_one_at_the_configured_rate(http: httpx.AsyncClient, event: str) -> None:
+async def test_the_eta_is_the_number_of_people_ahead_at_the_configured_rate(
+    http: httpx.AsyncClient, event: str
+) -> None:
     await configure(http, event, rate=0.5, burst=2)
     tokens = [(await join(http, event))["waiting_token"] for _ in range(22)]
     assert (await status(http, tokens[0]))["eta_sec"] == 0
@@ -65,7 +67,9 @@ async def test_while_nobody_is_let_in_there_is_no_eta(http: httpx.AsyncClient, e
     assert (await status(http, second))["eta_sec"] is not None
 
 
-async def test_a_paused_event_lets_nobody_in_not_even_who_was_called(http: httpx.AsyncClient, event: str) -> None:
+async def test_a_paused_event_lets_nobody_in_not_even_people_who_were_called(
+    http: httpx.AsyncClient, event: str
+) -> None:
     called, other = [(await join(http, event))["waiting_token"] for _ in range(2)]
     assert (await status(http, called))["ready_for_entry"] is True
     await configure(http, event, paused=True)

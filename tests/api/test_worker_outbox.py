@@ -1,4 +1,4 @@
-"""What an ingress asks of the workers: gathered for a second, one job a kind, however many events and people."""
+"""Requests from an ingress to the workers: gathered for a second, one job of each kind for all events."""
 
 from typing import Any
 
