@@ -4,6 +4,7 @@ import asyncio
 import os
 import pickle
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ async def raw(server: RedisServer) -> AsyncIterator[Client]:
 async def put(raw: Client, job_id: str, job: bytes) -> None:
     """Puts a job into the queue by hand."""
     await raw.psetex(f"arq:job:{job_id}", 60_000, job)
-    await raw.zadd(QUEUE, {job_id: 1})
+    await raw.zadd(QUEUE, {job_id: round(time.time() * 1000)})
 
 
 def packed(function: str, payload: Any) -> bytes:
