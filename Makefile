@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PINS := .constraints.txt
+NODE := $(VENV)/node
 PYTEST := $(BIN)/python -m pytest -n 4 --dist worksteal
 # Errors are still printed in full, but not the warnings of the build backend: nobody can act on them here.
 PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-redis lint format bench chaos observe audit constraints clean
+.PHONY: help setup run test test-redis lint lint-web look format bench chaos observe audit constraints clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -40,6 +41,14 @@ lint: $(READY) ## Check style, types and import contracts
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+
+lint-web: $(NODE)/.ready ## Check the script and the styles of the waiting page (needs npm)
+	$(NODE)/node_modules/.bin/biome ci --colors=off --error-on-warnings --config-path=tests/room/lint-web.json api/room/assets/room.js api/room/assets/style.css
+
+look: $(NODE)/.ready ## Look at every state of the waiting page in Chromium, and let axe look (3 minutes)
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --group browser
+	@$(BIN)/python -m pytest tests/room/test_in_browser.py
+	@$(BIN)/python -m tests.room.look $(ARGS)
 
 format: $(READY) ## Format the code
 	$(BIN)/python -m ruff check --fix
@@ -75,11 +84,17 @@ $(READY): pyproject.toml $(PINS)
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --build-constraint $(PINS) --editable . --group dev
 	@touch $@
 
+# Beside Python's packages, where nothing looks for documents or sources of ours.
+$(NODE)/.ready: tests/room/package.json $(READY)
+	@mkdir -p $(NODE) && cp $< $(NODE)/
+	@npm install --prefix $(NODE) --no-package-lock --no-audit --no-fund --silent
+	@touch $@
+
 constraints: ## Pin the newest versions that pyproject.toml allows
 	@pins=$$(mktemp -d) && trap 'rm -rf "$$pins"' EXIT && \
 		$(PYTHON) -m venv "$$pins" && \
 		"$$pins/bin/python" $(PIP) install --upgrade pip 'setuptools>=77' && \
-		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group audit --group redis8 --group valkey && \
+		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group browser --group audit --group redis8 --group valkey && \
 		{ echo '# Every version that is installed, written by "make constraints".' && \
 		  "$$pins/bin/python" -m pip freeze --all --exclude-editable | LC_ALL=C sort -f; } > "$$pins/new" && \
 		mv "$$pins/new" $(PINS)

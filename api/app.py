@@ -10,6 +10,9 @@ from api.admin.events import Admin
 from api.contract.errors import translate
 from api.contract.reference import Reference
 from api.contract.routes import bind
+from api.gate.cookies import Cookies
+from api.gate.handlers import Gate
+from api.gate.passes import Passes
 from api.http.application import Application
 from api.http.asgi import Asgi
 from api.http.cors import Cors
@@ -23,10 +26,12 @@ from api.queue.batched_line import BatchedLine
 from api.queue.handlers import Queue
 from api.queue.identity import Identity
 from api.queue.join_limit import JoinLimit
+from api.room.handlers import Room
 from api.serving.clock import RedisClock
 from api.serving.load_shedding import PendingLimit
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
+from api.serving.sites import Sites
 from api.serving.worker_outbox import WorkerOutbox
 from shared import telemetry
 from shared.errors import DaegiError
@@ -99,24 +104,51 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         )
         limit, limit_header = settings.joins_per_minute, settings.trusted_address_header
         join_limit = JoinLimit(limit, limit_header) if limit else None
+        identity = Identity(settings.trusted_user_header)
         queue = Queue(
             batched,
             signer=signer,
             answers=answers,
-            identity=Identity(settings.trusted_user_header),
+            identity=identity,
             join_limit=join_limit,
             positions=positions,
             outbox=outbox,
+        )
+        sites, cookies = Sites(line, clock), Cookies(secure=settings.cookie_secure, domain=settings.cookie_domain)
+        passes = Passes(line, clock, pulse, pending, metrics)
+        stack.push_async_callback(passes.drain)
+        room = Room(
+            line,
+            queue,
+            batched,
+            signer=signer,
+            sites=sites,
+            passes=passes,
+            cookies=cookies,
+            identity=identity,
+            join_limit=join_limit,
+            pulse=pulse,
+            metrics=metrics,
+        )
+        gate = Gate(
+            line,
+            signer,
+            sites=sites,
+            passes=passes,
+            cookies=cookies,
+            fail_open_seconds=settings.fail_open_seconds,
+            refusal_page=room.refusal_page,
+            metrics=metrics,
         )
         probes = Probes(line, pulse, metrics)
         measure_ingress(metrics, pending, pulse, outbox, positions)
         measure_redis(metrics, redis)
         admin = Admin(line, outbox, settings.admin_keys)
-        application.router = Router(bind(handlers(queue, admin, probes, Reference())))
+        application.router = Router([*bind(handlers(queue, gate, admin, probes, Reference())), *room.routes()])
         stack.push_async_callback(_deregister, pulse)
         stack.push_async_callback(outbox.send)
         stack.push_async_callback(batched.drain)
-        for loop in (pulse.run, outbox.run, redis.watch, application.slow_bodies.run, metrics.run):
+        for loop in (pulse.run, outbox.run, passes.run, redis.watch, application.slow_bodies.run, metrics.run):
             stack.push_async_callback(cancel, asyncio.create_task(loop()))
         tune_interpreter()
         exit_when_orphaned()
@@ -132,7 +164,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         _log.info("the api is stopping")
 
 
-def handlers(queue: Queue, admin: Admin, probes: Probes, reference: Reference) -> dict[str, Handler]:
+def handlers(queue: Queue, gate: Gate, admin: Admin, probes: Probes, reference: Reference) -> dict[str, Handler]:
     """Each operation's handler, by its name in api/contract/routes.py."""
     return {
         "join": queue.join,
@@ -141,6 +173,10 @@ def handlers(queue: Queue, admin: Admin, probes: Probes, reference: Reference) -
         "leave": queue.leave,
         "leaveByBeacon": queue.leave,
         "redeem": queue.redeem,
+        "authorizeNginx": gate.authorize_nginx,
+        "authorizeForwarded": gate.authorize_forwarded,
+        "authorizeEnvoy": gate.authorize_envoy,
+        "release": gate.release,
         "listEvents": admin.list_events,
         "readEvent": admin.read_event,
         "changeEvent": admin.change_event,

@@ -6,7 +6,7 @@ from typing import Any
 from shared.event_id import EVENT_ID
 
 _TOKEN = re.compile(
-    rf"\b([wr])(?:~|%7e){EVENT_ID.pattern}(?:~|%7e)[0-9]+(?:~|%7e)[a-z0-9_~%-]+",
+    rf"\b([prw])(?:~|%7e){EVENT_ID.pattern}(?:~|%7e)[0-9]+(?:~|%7e)[a-z0-9_~%-]+",
     re.IGNORECASE,
 )
 _QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
@@ -16,7 +16,7 @@ _CREDENTIALS = re.compile(r"\b(bearer|basic)(\s+)[^\s\"',;)]+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:@/]*:)\S*@", re.IGNORECASE)
 """Up to the last @: an unquoted password may hold one, and it is better to remove too much than too little."""
 
-_SECRET_NAMES = frozenset({"authorization", "idempotency-key", "password", "token", "user_id"})
+_SECRET_NAMES = frozenset({"authorization", "cookie", "set-cookie", "idempotency-key", "password", "token", "user_id"})
 _GONE = "[redacted]"
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from shared.dev.redis_server import RedisServer
 from tests.observe.queries import QUERIES, SHIPPED, alerts, panels, rules
-from tests.support.calls import client, join, status
+from tests.support.calls import client, configure, join, status
 from tests.support.exposition import GROWING, Exposition, scrape
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
@@ -48,6 +48,7 @@ async def test_everything_asked_for_is_told_and_in_good_form() -> None:
     port = free_port()
     with RedisServer() as redis, Api(redis.url) as api, Worker(redis.url, worker_metrics_port=port) as worker:
         async with client(api.url) as http:
+            await configure(http, "concert", max_active=100)
             await status(http, (await join(http, "concert"))["waiting_token"])
 
         async def swept() -> bool:

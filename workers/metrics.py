@@ -56,6 +56,9 @@ class WorkerMetrics:
             "absent": "People who stepped aside",
             "tokens": "People who may come in at once",
             "rate": "People let in per second at most",
+            "active": "People inside: sessions that have not ended",
+            "openings": "People who may be let in now, for the rate and the cap",
+            "max_active": "Sessions at once at most, where there is a cap",
             "head_speed": "People per second who leave the front of the line",
             "damaged": "1 while log and line differ and the door is closed",
             "paused": "1 while the event is paused",
@@ -129,6 +132,10 @@ class WorkerMetrics:
         for name in ("waiting", "tokens", "rate", "head_speed", "damaged", "paused"):
             self._event[name].set(getattr(standing, name), event_id)
         self._event["called"].set(found.called, event_id)
+        self._event["active"].set(found.active, event_id)
+        self._event["openings"].set(found.openings, event_id)
+        if found.max_active is not None:
+            self._event["max_active"].set(found.max_active, event_id)
         self._event["absent"].set(found.absent, event_id)
         self._event["grace"].set(grace, event_id)
         for what, total in found.totals.items():

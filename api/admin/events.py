@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 import structlog
+from msgspec import UNSET
 from pydantic import SecretStr
 
 from api.contract.schemas import (
@@ -21,9 +22,12 @@ from api.contract.schemas import (
 from api.http.errors import HttpError
 from api.http.request import Request
 from api.http.response import Response, json_response, rfc3339
+from api.serving.next_url import is_origin, is_safe
+from api.serving.sites import Room
 from api.serving.worker_outbox import WorkerOutbox
 from shared.event_id import EVENT_ID
 from shared.line.line import Line
+from shared.line.replies import Described, RoomRecord
 
 _log = structlog.get_logger(__name__)
 
@@ -65,17 +69,13 @@ class Admin:
             if error.code == "INVALID_REQUEST":
                 error.status = 422
             raise
-        changes: dict[str, str] = {"declared": "1"}
-        if asked.rate is not msgspec.UNSET:
-            changes["rate"] = str(asked.rate)
-        if asked.burst is not msgspec.UNSET:
-            changes["burst"] = str(asked.burst)
-        if asked.pass_ttl is not msgspec.UNSET:
-            changes["pass_ttl"] = str(round(asked.pass_ttl * 1000))
-        if asked.paused is not msgspec.UNSET:
-            changes["paused"] = str(int(asked.paused))
+        changes = {"declared": "1", **_line_changes(asked)}
+        if room := _room_changes(asked):
+            changes["room"] = (await self._changed_room(event_id, room)).decode()
         await self._line.configure(event_id, changes)
-        _log.info("an event was changed", event_id=event_id, **changes)
+        _log.info(
+            "an event was changed", event_id=event_id, **{name: it for name, it in changes.items() if it != "room"}
+        )
         self._outbox.mark_changed(event_id)
         return await self._describe(event_id)
 
@@ -89,6 +89,17 @@ class Admin:
         _log.info("the log of an event is to be written anew", event_id=event_id)
         return json_response(202, RelogResponse("repairing"))
 
+    async def _changed_room(self, event_id: str, changes: dict[str, object]) -> bytes:
+        """The JSON of an event's room with these changes. Raises HttpError 422."""
+        record = await self._line.room(event_id)
+        room = msgspec.structs.replace(msgspec.json.decode(record.room if record else b"{}", type=Room), **changes)
+        if odd := [target for target in room.targets if not is_origin(target)]:
+            raise HttpError(422, "INVALID_REQUEST", f"{odd[0]!r} is no origin like https://shop.example:8443")
+        for name, url in (("home", room.home), ("logo", room.logo or "/")):
+            if not is_safe(url, room.targets if name == "home" else ()):
+                raise HttpError(422, "INVALID_REQUEST", f"{name} has to be a path of the site, such as /")
+        return msgspec.json.encode(room)
+
     async def _describe(self, event_id: str) -> Response:
         if not EVENT_ID.fullmatch(event_id):
             raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
@@ -96,13 +107,13 @@ class Admin:
         if not found.declared and not found.open:
             raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
         standing = found.standing
-        index = await self._line.index(event_id)
+        index, record = await self._line.index(event_id), await self._line.room(event_id)
         return json_response(
             200,
             EventResponse(
                 event_id,
                 found.declared,
-                EventConfig(standing.rate, found.burst, found.pass_ttl / 1000, standing.paused),
+                _config(found, record),
                 found.totals,
                 standing.waiting,
                 found.called,
@@ -110,6 +121,8 @@ class Admin:
                 standing.tokens,
                 standing.damaged,
                 index and EventIndex(rfc3339(index.standing.now * 1000), index.standing.waiting, index.averages),
+                found.active,
+                found.openings,
             ),
         )
 
@@ -123,6 +136,47 @@ class Admin:
             raise HttpError(
                 401, "UNAUTHORIZED", "a valid admin key is needed", headers=(("www-authenticate", "Bearer"),)
             )
+
+
+def _line_changes(asked: EventChanges) -> dict[str, str]:
+    """What the Lua steps need, as they read it: times in ms, '' for none."""
+    changes = {}
+    for name in ("rate", "burst"):
+        if (number := getattr(asked, name)) is not UNSET:
+            changes[name] = str(number)
+    for name in ("pass_ttl", "session_ttl", "session_limit"):
+        if (seconds := getattr(asked, name)) is not UNSET:
+            changes[name] = "" if seconds is None else str(round(seconds * 1000))
+    if asked.paused is not UNSET:
+        changes["paused"] = str(int(asked.paused))
+    if asked.max_active is not UNSET:
+        changes["max_active"] = "" if asked.max_active is None else str(asked.max_active)
+    return changes
+
+
+def _room_changes(asked: EventChanges) -> dict[str, object]:
+    names = [field for field in Room.__struct_fields__ if getattr(asked, field) is not UNSET]
+    return {name: tuple(asked.targets) if name == "targets" else getattr(asked, name) for name in names}  # type: ignore[arg-type] # it is set
+
+
+def _config(found: Described, record: RoomRecord | None) -> EventConfig:
+    room = msgspec.json.decode(record.room if record else b"{}", type=Room)
+    return EventConfig(
+        rate=found.standing.rate,
+        burst=found.burst,
+        pass_ttl=found.pass_ttl / 1000,
+        paused=found.standing.paused,
+        max_active=found.max_active,
+        session_ttl=found.session_ttl / 1000,
+        session_limit=None if found.session_limit is None else found.session_limit / 1000,
+        home=room.home,
+        targets=list(room.targets),
+        on_outage=room.on_outage,
+        title=room.title,
+        message=room.message,
+        logo=room.logo,
+        accent=room.accent,
+    )
 
 
 def _page(request: Request) -> Page:

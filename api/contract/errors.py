@@ -30,6 +30,7 @@ MEANINGS: Mapping[str, str] = {
     "TOKEN_EXPIRED": "The place in line is gone: join again",
     "UNAUTHORIZED": "A valid admin key is needed",
     "UNSUPPORTED_MEDIA_TYPE": "The body is a form, or compressed: send plain JSON",
+    "WAITING_ROOM": "No pass: wait in the room",
     "UNAVAILABLE": "Redis is unavailable, or the event is being moved or repaired",
 }
 """Every code, and what it means; each refusal in the code is one of these (tests/api/test_openapi.py)."""

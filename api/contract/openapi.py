@@ -40,7 +40,8 @@ def describe() -> Json:
     components = _components()
     paths: dict[str, Json] = {}
     for one in OPERATIONS:
-        paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, components)
+        # What is appended to a path, as Envoy does, is no parameter that OpenAPI could name.
+        paths.setdefault(one.path.removesuffix("{rest*}"), {})[one.method.lower()] = _operation(one, components)
     for struct in {EventPath} | {struct for one in OPERATIONS for struct in (one.query, one.headers) if struct}:
         # Each of its fields becomes a parameter.
         del components[struct.__name__]

@@ -7,15 +7,16 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from api.contract import schemas
-from api.http.router import Handler, Route
+from api.http.router import ANY, Handler, Route
 
-Tag = Literal["queue", "backend", "admin", "operations"]
+Tag = Literal["queue", "backend", "gate", "admin", "operations"]
 Refusals = Mapping[int, tuple[str, ...]]
 Described = type[msgspec.Struct]
 
 TAGS: Mapping[Tag, str] = {
     "queue": "What a client does: join, poll when poll_after_ms says so, enter when ready_for_entry is true.",
     "backend": "What the protected backend does.",
+    "gate": "What a reverse proxy asks for every request to a protected site. Any method; GET is described.",
     "admin": "What operators do.",
     "operations": "What orchestrators, Prometheus and readers ask for. Answered from memory, never by Redis.",
 }
@@ -52,11 +53,14 @@ class Operation(NamedTuple):
     body: Described | None = None
     needed: str = ""
     """A field that the body must have."""
+    any_method: bool = False
+    """Whether every other method is answered in the same way."""
 
 
 ALWAYS: Mapping[Tag, Refusals] = {
     "queue": {500: ("INTERNAL_ERROR",), 503: ("OVERLOADED", "UNAVAILABLE")},
     "backend": {500: ("INTERNAL_ERROR",), 503: ("OVERLOADED", "UNAVAILABLE")},
+    "gate": {500: ("INTERNAL_ERROR",), 503: ("OVERLOADED", "UNAVAILABLE")},
     "admin": {401: ("UNAUTHORIZED",), 500: ("INTERNAL_ERROR",), 503: ("ADMIN_DISABLED", "UNAVAILABLE")},
     "operations": {500: ("INTERNAL_ERROR",)},
 }
@@ -80,6 +84,19 @@ def _leave(name: str, method: str, summary: str) -> Operation:
         {400: ("MISSING_TOKEN", "INVALID_TOKEN")},
         query=schemas.TokenQuery,
         headers=schemas.RequestHeaders,
+    )
+
+
+def _authorize(dialect: str, answers: tuple[ResponseSpec, ...], refusals: Refusals, rest: str = "") -> Operation:
+    return Operation(
+        f"authorize{dialect.capitalize()}",
+        "GET",
+        f"/api/v1/gate/{{event_id}}/{dialect}/authorize{rest}",
+        "gate",
+        f"Whether a visitor may pass, in the words of the {dialect} dialect",
+        (ResponseSpec(200, None), *answers),
+        {404: ("EVENT_NOT_FOUND",), **refusals},
+        any_method=True,
     )
 
 
@@ -167,6 +184,26 @@ OPERATIONS: tuple[Operation, ...] = (
         body=schemas.RedeemRequest,
         needed="reservation_token",
     ),
+    # Nginx's auth_request knows 2xx, 401 and 403 alone.
+    _authorize("nginx", (ResponseSpec(401, None), ResponseSpec(403, None)), {}),
+    _authorize("forwarded", (ResponseSpec(302, None),), {429: ("WAITING_ROOM",)}),
+    _authorize("envoy", (ResponseSpec(302, None),), {429: ("WAITING_ROOM",)}, "{rest*}"),
+    Operation(
+        "release",
+        "POST",
+        "/api/v1/gate/{event_id}/release",
+        "gate",
+        "End a session: by its pass cookie, or by the reservation token that the backend has",
+        (ResponseSpec(200, schemas.ReleaseResponse),),
+        {
+            400: ("INVALID_TOKEN", "INVALID_REQUEST"),
+            408: ("BODY_TIMEOUT",),
+            413: ("PAYLOAD_TOO_LARGE",),
+            415: ("UNSUPPORTED_MEDIA_TYPE",),
+        },
+        headers=schemas.RequestHeaders,
+        body=schemas.ReleaseRequest,
+    ),
     Operation(
         "listEvents",
         "GET",
@@ -234,4 +271,4 @@ def bind(handlers: Mapping[str, Handler]) -> list[Route]:
     operations = {one.name: one for one in OPERATIONS if one.method != "HEAD"}
     if odd := operations.keys() ^ handlers.keys():
         raise ValueError(f"an operation without a handler, or the other way around: {', '.join(sorted(odd))}")
-    return [Route(one.method, one.path, handlers[name]) for name, one in operations.items()]
+    return [Route(ANY if one.any_method else one.method, one.path, handlers[name]) for name, one in operations.items()]

@@ -54,6 +54,18 @@ class RedeemRequest(msgspec.Struct):
     reservation_token: ReservationToken | None = None
 
 
+class ReleaseRequest(msgspec.Struct):
+    """Whose session ends."""
+
+    reservation_token: ReservationToken | None = None
+
+
+class ReleaseResponse(msgspec.Struct):
+    """Their session has ended; the next one may come in a few seconds later."""
+
+    status: Literal["released"]
+
+
 class JoinResponse(msgspec.Struct):
     """A place in line."""
 
@@ -112,6 +124,7 @@ class ErrorDetail(msgspec.Struct, omit_defaults=True):
     trace_id: Annotated[str, Meta(description="The X-Request-ID, or one of ours: it is in the log")]
     position: People | UnsetType = UNSET
     poll_after_ms: PollAfter | UnsetType = UNSET
+    room: Annotated[str, Meta(description="Where to wait")] | UnsetType = UNSET
 
 
 class ErrorResponse(msgspec.Struct):
@@ -156,6 +169,28 @@ class Page(msgspec.Struct):
     limit: Annotated[int, Meta(ge=0, le=999_999_999, description="At most 1,000 are listed")] = 100
 
 
+OnOutage = Annotated[
+    Literal["closed", "open"],
+    Meta(description="open: while Redis is away the gate lets everybody through, for a while"),
+]
+SessionTtl = Annotated[
+    float, Meta(ge=1, le=86_400, description="Seconds without a request after which they are outside")
+]
+MaxActive = Annotated[int, Meta(ge=0, le=100_000_000, description="Sessions at once; null is any number")]
+SessionLimit = Annotated[
+    float, Meta(ge=1, le=31_536_000, description="Seconds after which a session ends in any case; null never")
+]
+Home = Annotated[str, Meta(max_length=1024, description="Where people go who asked for nothing else")]
+Targets = Annotated[
+    list[Annotated[str, Meta(max_length=256)]],
+    Meta(max_length=64, description="Origins beside the site's own that people may be sent to"),
+]
+Title = Annotated[str, Meta(max_length=200, description="Plain text")]
+Message = Annotated[str, Meta(max_length=2000, description="Plain text for those who wait; may change meanwhile")]
+Logo = Annotated[str, Meta(max_length=1024, description="A path of the site itself, such as /logo.svg")]
+Accent = Annotated[str, Meta(pattern="^(#[0-9a-fA-F]{6})?$", description="A colour such as #0a7cff")]
+
+
 class EventChanges(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """An operator's changes to an event. What is left out stays as it is."""
 
@@ -163,6 +198,16 @@ class EventChanges(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     burst: Annotated[float, Meta(ge=0, le=10_000_000, description="People let in at once")] | UnsetType = UNSET
     pass_ttl: Annotated[float, Meta(ge=0.001, le=86_400, description="Seconds to redeem in")] | UnsetType = UNSET
     paused: Annotated[bool, Meta(description="Nobody is called or let in")] | UnsetType = UNSET
+    max_active: MaxActive | UnsetType | None = UNSET
+    session_ttl: SessionTtl | UnsetType = UNSET
+    session_limit: SessionLimit | UnsetType | None = UNSET
+    home: Home | UnsetType = UNSET
+    targets: Targets | UnsetType = UNSET
+    on_outage: OnOutage | UnsetType = UNSET
+    title: Title | UnsetType = UNSET
+    message: Message | UnsetType = UNSET
+    logo: Logo | UnsetType = UNSET
+    accent: Accent | UnsetType = UNSET
 
 
 class EventConfig(msgspec.Struct):
@@ -172,6 +217,16 @@ class EventConfig(msgspec.Struct):
     burst: float
     pass_ttl: float
     paused: bool
+    max_active: MaxActive | None
+    session_ttl: SessionTtl
+    session_limit: SessionLimit | None
+    home: Home
+    targets: Targets
+    on_outage: OnOutage
+    title: Title
+    message: Message
+    logo: Logo
+    accent: Accent
 
 
 class EventIndex(msgspec.Struct):
@@ -195,6 +250,8 @@ class EventResponse(msgspec.Struct):
     tokens: Annotated[float, Meta(description="People who may come in at once")]
     damaged: Annotated[bool, Meta(description="Log and line differ: nobody is let in until they are repaired")]
     index: EventIndex | None
+    active: Annotated[People, Meta(description="Sessions: people inside")]
+    openings: Annotated[float, Meta(description="People who may be let in now; below 0 there are too many inside")]
 
 
 class EventListEntry(msgspec.Struct):

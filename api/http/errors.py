@@ -18,7 +18,7 @@ class HttpError(Exception):
         message: str,
         *,
         retry_after: int | None = None,
-        details: dict[str, int] | None = None,
+        details: dict[str, int | str] | None = None,
         headers: tuple[Header, ...] = (),
     ) -> None:
         super().__init__(message)

@@ -13,11 +13,17 @@ Handler = Callable[[Request], Awaitable[AnyResponse]]
 OTHER = "other"
 """The endpoint label of every unknown path: clients must not be able to create metric labels."""
 
-_PARAMETER = re.compile(r"\\{(\w+)\\}")
+_PARAMETER = re.compile(r"\\{(\w+)(\\\*)?\\}")
+
+
+ANY = "*"
+"""The method of a route that takes all of them."""
 
 
 class Route(NamedTuple):
-    """A handler for a method of a path; a part of the path may be a parameter: `/events/{event_id}`."""
+    """A handler for a method of a path. A part of the path may be a parameter, `/events/{event_id}`, and its end may
+    be one that takes everything, `/files/{name*}`.
+    """
 
     method: str
     path: str
@@ -49,7 +55,7 @@ class Router:
         endpoint = self._plain.get(request.path) or self._match(request)
         if endpoint is None:
             return OTHER, _not_found
-        handler = endpoint.methods.get(request.method)
+        handler = endpoint.methods.get(request.method) or endpoint.methods.get(ANY)
         return endpoint.path, handler or _not_with_this_method(endpoint.methods)
 
     def _match(self, request: Request) -> _Endpoint | None:
@@ -62,7 +68,9 @@ class Router:
     def _endpoint(self, path: str) -> _Endpoint:
         if "{" not in path:
             return self._plain.setdefault(path, _Endpoint(path, {}))
-        pattern = re.compile(_PARAMETER.sub(r"(?P<\1>[^/]*)", re.escape(path)))
+        pattern = re.compile(
+            _PARAMETER.sub(lambda it: f"(?P<{it[1]}>{'.*' if it[2] else '[^/]*'})", re.escape(path)), re.DOTALL
+        )
         return self._patterns.setdefault(path, (pattern, _Endpoint(path, {})))[1]
 
 

@@ -24,8 +24,8 @@ from api.serving.worker_outbox import WorkerOutbox
 from shared.errors import InvalidTokenError, OverloadedError
 from shared.event_id import EVENT_ID
 from shared.line.line import Join
-from shared.line.replies import EnterCode, RedeemCode
-from shared.tokens.signer import Signer
+from shared.line.replies import EnterCode, Entered, RedeemCode
+from shared.tokens.signer import Signer, WaitingToken
 
 
 class Queue:
@@ -70,7 +70,10 @@ class Queue:
 
     async def status(self, request: Request) -> Response:
         """GET /api/v1/queue/status"""
-        text = waiting_token(request)
+        return await self.status_of(waiting_token(request))
+
+    async def status_of(self, text: str) -> Response:
+        """Where the person with this waiting token stands. Raises HttpError 400 and 404, and what a poll raises."""
         token = self._signer.verify_waiting(text)
         event_id, ticket = token.event_id, token.ticket
         placed = self._positions.place(token)
@@ -96,11 +99,16 @@ class Queue:
         if not ask.waiting_token:
             raise HttpError(400, "MISSING_TOKEN", 'waiting_token is missing: send {"waiting_token": "..."}')
         token = self._signer.verify_waiting(ask.waiting_token)
+        entered = await self.let_in(token)
+        reservation = self._signer.reservation(token.event_id, token.ticket, entered.issued)
+        return json_response(200, EnterResponse("granted", reservation, -(-entered.ttl // 1000)))
+
+    async def let_in(self, token: WaitingToken) -> Entered:
+        """Lets somebody in whose turn it is. Raises HttpError 403, 404 and 409, and what an enter raises."""
         entered, standing = await self._line.enter(token.event_id, token.ticket)
         match entered.code:
             case EnterCode.GRANTED:
-                reservation = self._signer.reservation(token.event_id, token.ticket, entered.issued)
-                return json_response(200, EnterResponse("granted", reservation, -(-entered.ttl // 1000)))
+                return entered
             case EnterCode.NOT_READY | EnterCode.PAUSED:
                 after = self._answers.poll_after_ms(eta(entered.position, standing))
                 paused = entered.code == EnterCode.PAUSED

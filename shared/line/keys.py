@@ -23,6 +23,8 @@ class EventKeys(NamedTuple):
     state: str
     config: str
     position_index: str
+    sessions: str
+    ended: str
 
 
 class Keys:
@@ -52,4 +54,6 @@ class Keys:
             state=f"{p}state:event:{tag}",
             config=f"{p}config:event:{tag}",
             position_index=f"{p}position_index:{tag}",
+            sessions=f"{p}sessions:event:{tag}",
+            ended=f"{p}ended:event:{tag}",
         )

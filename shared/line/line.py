@@ -22,6 +22,9 @@ CHUNK = 500
 PULSE_FRESH_MS = 3000
 """A gap between a process's pulses above this starts its door grace (shared/line/DESIGN.md, "Grace")."""
 
+RELEASED_CHUNK = 5000
+"""Released tickets read at once, which is a tenth of the work of a script over as many."""
+
 INDEX_FRESH_MS = 1000
 MILESTONES = 512
 """In a line of a million twice as many kept Redis for 6 to 9 ms (measured, on a busy machine)."""
@@ -32,6 +35,14 @@ class Join(msgspec.Struct, frozen=True, gc=False):
 
     key: bytes
     who: bytes
+
+
+class Renewal(NamedTuple):
+    """A pass to be renewed: until when it is good and when its holder was first let in, in ms."""
+
+    ticket: int
+    until: int
+    entered: int
 
 
 class Enqueued(NamedTuple):
@@ -122,20 +133,66 @@ class Line:
     async def enter(
         self, event_id: str, tickets: Sequence[int], *, grace: bool = False
     ) -> tuple[Standing, list[replies.Entered]]:
-        """Lets in whoever is called while there are tokens."""
+        """Lets in whoever is called while there are openings."""
         standing, flat = await self._step("enter", event_id, int(grace), *tickets, acknowledged=True)
         entered = []
-        for i in range(0, len(flat), 3):
-            code, a, b = flat[i : i + 3]
+        for i in range(0, len(flat), 5):
+            code, *values = flat[i : i + 5]
             if code == replies.EnterCode.GRANTED:
-                entered.append(replies.Entered(code, 0, int(a), int(b)))
+                entered.append(replies.Entered(code, 0, *map(int, values)))
             else:
-                entered.append(replies.Entered(code, int(a), 0, 0))
+                entered.append(replies.Entered(code, int(values[0]), 0, 0, 0, 0))
         return Standing.parse(standing), entered
 
     async def leave(self, event_id: str, tickets: Sequence[int]) -> int:
-        """Takes tickets out of the line, or cancels their unredeemed reservations; returns how many left."""
+        """Takes tickets out of the line, or cancels their unredeemed reservations; returns how many left.
+
+        Releases the sessions of those who were let in.
+        """
         return int(await self._step("leave", event_id, *tickets))
+
+    async def walk_in(self, event_id: str, who: bytes = b"", *, grace: bool = False) -> replies.WalkedIn | None:
+        """Lets somebody in at once, or None if somebody waits or there is no opening. `who` as in a Join."""
+        reply = await self._step("walk_in", event_id, int(grace), who, acknowledged=True)
+        if reply is None:
+            return None
+        walked_in = replies.WalkedIn(*map(int, reply))
+        await self.note_activity([event_id], walked_in.entered)
+        return walked_in
+
+    async def renew(self, event_id: str, passes: Sequence[Renewal], *, grace: bool = False) -> replies.Renewed:
+        """Renews sessions, at most CHUNK; a first renewal is the arrival."""
+        values = (value for one in passes for value in one)
+        now, ends = await self._step("renew", event_id, int(grace), *values, acknowledged=True)
+        return replies.Renewed(int(now), list(map(int, ends)))
+
+    async def release(self, event_id: str, tickets: Sequence[int]) -> int:
+        """Ends sessions: 3 s later their passes are good nowhere. Returns how many were active."""
+        return int(await self._step("release", event_id, *tickets, acknowledged=True))
+
+    async def ended(self, event_id: str, known_version: int) -> replies.Ended:
+        """The tickets that were released while their passes may look good; none of them if the version is known."""
+        keys = self._event_keys(event_id)
+        reply = await self._redis.command("HMGET", keys.state, "session_version", "session_clock")
+        version, session_clock = (int(float(value or 0)) for value in reply)
+        if version == known_version:
+            return replies.Ended(version, None, session_clock)
+        return replies.Ended(version, frozenset(await self._members(keys.ended, RELEASED_CHUNK)), session_clock)
+
+    async def room(self, event_id: str) -> replies.RoomRecord | None:
+        """What a room and a gate need to know of an event; None if it is not declared."""
+        fields = ("declared", "session_ttl", "session_limit", "room", "max_active", "paused")
+        found = await self._redis.command("HMGET", self._event_keys(event_id).config, *fields)
+        declared, session_ttl, session_limit, room, max_active, paused = found
+        if not declared:
+            return None
+        return replies.RoomRecord(
+            int(session_ttl or replies.SESSION_TTL_MS),
+            int(session_limit) if session_limit else None,
+            room or b"{}",
+            int(max_active) if max_active else None,
+            paused == b"1",
+        )
 
     async def redeem(self, event_id: str, ticket: int, issued: int, key: str = "") -> replies.Redeemed:
         """Redeems the reservation issued at a time in ms, once; again for the same key (hexadecimal)."""
@@ -150,15 +207,18 @@ class Line:
     # What operators ask for
 
     async def configure(self, event_id: str, changes: dict[str, str]) -> None:
-        """Declares an event, or changes its rate, burst, pass_ttl (ms) or paused; holds from the next call on."""
+        """Declares an event, or changes its settings; holds from the next call on.
+
+        They are rate, burst, pass_ttl, session_ttl (ms), session_limit (ms or ''), max_active (or ''), paused and room.
+        """
         args = (value for change in changes.items() for value in change)
         await self._step("configure", event_id, *args, acknowledged=True)
 
     async def describe(self, event_id: str) -> replies.Described:
         """All there is to say about an event."""
-        declared, state, logged, called, absent, admitted, burst, pass_ttl, totals, standing = await self._step(
-            "describe", event_id
-        )
+        reply = await self._step("describe", event_id)
+        declared, state, logged, called, absent, admitted, burst, pass_ttl, totals, standing, *sessions = reply
+        active, max_active, session_ttl, session_limit = sessions
         names = ("joined", "admitted", "redeemed", "left", "expired", "stepped_aside")
         return replies.Described(
             bool(declared),
@@ -171,6 +231,10 @@ class Line:
             int(pass_ttl),
             dict(zip(names, totals, strict=True)),
             Standing.parse(standing),
+            active,
+            int(max_active) if max_active else None,
+            int(session_ttl),
+            int(session_limit) if session_limit else None,
         )
 
     async def warnings(self) -> list[str]:
@@ -287,12 +351,17 @@ class Line:
         found: set[int] = set()
         # From absent to line, as people come back; from the end, so that a departure shifts nobody out of sight.
         for key in (keys.absent, keys.called, keys.queue):
-            end = int(await self._redis.command("ZCARD", key))
-            while end > 0:
-                start = max(0, end - CHUNK)
-                found.update(map(int, await self._redis.command("ZRANGE", key, start, end - 1)))
-                end = start
+            found |= await self._members(key, CHUNK)
         return sorted(found)
+
+    async def _members(self, key: str, chunk: int) -> set[int]:
+        found: set[int] = set()
+        end = int(await self._redis.command("ZCARD", key))
+        while end > 0:
+            start = max(0, end - chunk)
+            found.update(map(int, await self._redis.command("ZRANGE", key, start, end - 1)))
+            end = start
+        return found
 
     async def known_users(self, event_id: str) -> dict[int, bytes]:
         """Who holds which ticket, as far as places and what is left of the log tell."""

@@ -2,11 +2,15 @@
 
 from array import array
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from enum import IntEnum
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+
+SESSION_TTL_MS = 300_000
+"""Of an event that says nothing else, as in lib/event.lua."""
 
 TupleT = TypeVar("TupleT", bound=tuple[Any, ...])
 
@@ -71,7 +75,10 @@ class RelogCode(IntEnum):
 
 
 class Standing(NamedTuple):
-    """How an event stands: now in ms on Redis's clock, rates in people/s."""
+    """How an event stands: now in ms on Redis's clock, rates in people/s.
+
+    `tokens` are the openings: tokens of the bucket or free slots, whichever are fewer.
+    """
 
     now: int
     damaged: bool
@@ -116,12 +123,51 @@ class Polled(NamedTuple):
 
 
 class Entered(NamedTuple):
-    """One enter's answer: when granted, issued and ttl in ms; else the position."""
+    """One enter's answer. When granted, in ms of session time: when issued and the rest of the reservation's TTL, when
+    first let in and until when the pass is good; else the position.
+    """
 
     code: int
     position: int
     issued: int
     ttl: int
+    entered: int
+    until: int
+
+
+class WalkedIn(NamedTuple):
+    """Somebody who was let in without waiting; when, and until when their pass is good, in ms of session time."""
+
+    ticket: int
+    entered: int
+    until: int
+
+
+class RoomRecord(NamedTuple):
+    """The settings of a declared event that rooms and gates need; times in ms, `room` is JSON."""
+
+    session_ttl: int
+    session_limit: int | None
+    room: bytes
+    max_active: int | None
+    paused: bool
+
+
+class Renewed(NamedTuple):
+    """Session time in ms, and until when each pass is good now: 0 if its session is over."""
+
+    now: int
+    ends: list[int]
+
+
+class Ended(NamedTuple):
+    """The released tickets as of a version; None if it is the known one. `session_clock`: the latest session time that
+    anybody was given, in ms.
+    """
+
+    version: int
+    tickets: AbstractSet[int] | None
+    session_clock: int
 
 
 class Redeemed(NamedTuple):
@@ -177,7 +223,7 @@ class Index(NamedTuple):
 
 
 class Described(NamedTuple):
-    """All there is to say about an event; pass_ttl in ms."""
+    """All there is to say about an event; times in ms. `active`: how many are inside; no max_active is no cap."""
 
     declared: bool
     open: bool
@@ -189,6 +235,15 @@ class Described(NamedTuple):
     pass_ttl: int
     totals: dict[str, int]
     standing: Standing
+    active: int
+    max_active: int | None
+    session_ttl: int
+    session_limit: int | None
+
+    @property
+    def openings(self) -> float:
+        """How many may be let in now; below 0 under a cap that was lowered."""
+        return self.standing.tokens
 
 
 class Pulse(NamedTuple):

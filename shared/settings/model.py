@@ -106,6 +106,18 @@ class Settings(BaseSettings):
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
     max_batch: int = Field(256, ge=1, le=256, description="Most requests in one script call")
     max_pending: int = Field(8000, ge=1, description="Requests that may wait to be served in one process")
+    fail_open_seconds: float = Field(
+        300,
+        ge=0,
+        le=_DAY,
+        description='Seconds of an outage for which a gate with on_outage "open" lets people through',
+    )
+    cookie_secure: bool | None = Field(
+        None, description="Whether visitors' cookies are Secure; by default on requests that came over https"
+    )
+    cookie_domain: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9.-]*$", description="Domain of visitors' cookies; by default the very host"
+    )
     joins_per_minute: int = Field(
         0,
         ge=0,

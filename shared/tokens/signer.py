@@ -29,6 +29,15 @@ class ReservationToken(msgspec.Struct, frozen=True, gc=False):
     issued: int
 
 
+class PassToken(msgspec.Struct, frozen=True, gc=False):
+    """Proof of having been let in; ticket in us, first grant and end in ms on Redis's clock."""
+
+    event_id: str
+    ticket: int
+    entered: int
+    until: int
+
+
 class Signer:
     """Signs and verifies tokens: ``kind~event_id~numbers~mac``.
 
@@ -51,6 +60,10 @@ class Signer:
         """The token of a reservation issued at a time in ms."""
         return self._sign("r", event_id, f"{ticket:d}~{issued:d}")
 
+    def pass_token(self, event_id: str, ticket: int, entered: int, until: int) -> str:
+        """The pass of a session that was first granted at `entered` and lasts until `until` (ms)."""
+        return self._sign("p", event_id, f"{ticket:d}~{entered:d}~{until:d}")
+
     def verify_waiting(self, token: str) -> WaitingToken:
         """The content of a waiting token; raises InvalidTokenError for anything that is not one of ours."""
         parts = self._verify(token)
@@ -65,6 +78,13 @@ class Signer:
         if parts[0] != "r":
             raise InvalidTokenError
         return ReservationToken(parts[1], int(parts[2]), int(parts[3]))
+
+    def verify_pass(self, token: str) -> PassToken:
+        """What a pass says; raises InvalidTokenError for anything that is not one of ours."""
+        parts = self._verify(token)
+        if parts[0] != "p":
+            raise InvalidTokenError
+        return PassToken(parts[1], int(parts[2]), int(parts[3]), int(parts[4]))
 
     def _sign(self, kind: str, event_id: str, numbers: str) -> str:
         # Signed content is not checked again later: a ~ here would let the token pass for another event's.

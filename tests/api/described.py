@@ -53,10 +53,10 @@ class Description:
             assert name in answer.headers or not header["required"], told
             if name in answer.headers and header["schema"].get("type") == "integer":
                 assert int(answer.headers[name]) >= header["schema"]["minimum"], told
-        media = answer.headers["content-type"].partition(";")[0]
-        if method == "HEAD":
+        if method == "HEAD" or "content" not in said:
             assert answer.content == b""
             return
+        media = answer.headers["content-type"].partition(";")[0]
         assert media in said["content"], told
         if media == "application/json":
             schema = said["content"][media]["schema"] | {"components": self.document["components"]}
@@ -73,10 +73,11 @@ class Description:
 
 
 def _template(path: str) -> str:
-    head, events, rest = path.partition("/api/v1/admin/events/")
-    if head or not events:
-        return path
-    return f"{events}{{event_id}}" + "/".join(["", *rest.split("/")[1:]])
+    for before in ("/api/v1/admin/events/", "/api/v1/gate/"):
+        if path.startswith(before):
+            rest = path.removeprefix(before).split("/")[1:]
+            return f"{before}{{event_id}}" + "/".join(["", *rest])
+    return path
 
 
 def _codes(said: dict[str, Any]) -> list[str]:

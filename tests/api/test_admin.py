@@ -27,6 +27,50 @@ async def read(http: httpx.AsyncClient, event: str) -> Any:
     return answer.json()
 
 
+def config(**changed: object) -> dict[str, object]:
+    """The settings in force of an event that says nothing else."""
+    line = {"rate": 50, "burst": 500, "pass_ttl": 30, "paused": False}
+    sessions = {"max_active": None, "session_ttl": 300, "session_limit": None}
+    room = {"home": "/", "targets": [], "on_outage": "closed", "title": "", "message": "", "logo": "", "accent": ""}
+    return {**line, **sessions, **room, **changed}
+
+
+SESSIONS = {"max_active": 200, "session_ttl": 60, "session_limit": 600}
+ROOM = {
+    "home": "/tickets", "targets": ["https://pay.example", "http://127.0.0.1:8080"], "on_outage": "open",
+    "title": "<b>대기</b>", "message": "Doors open at nine.", "logo": "/logo.svg", "accent": "#0A7cff",
+}  # fmt: skip
+
+
+async def test_what_a_room_says_and_how_many_may_be_inside_is_changed_field_by_field(
+    http: httpx.AsyncClient, event: str
+) -> None:
+    assert (await configure(http, event, **SESSIONS, **ROOM))["config"] == config(**SESSIONS, **ROOM)
+    changed = await configure(http, event, title="", max_active=None)
+    assert changed["config"] == config(**SESSIONS | {"max_active": None}, **ROOM | {"title": ""})
+    assert (await configure(http, event, session_limit=None))["config"]["session_limit"] is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_active": -1}, {"max_active": 1.5}, {"session_ttl": 0}, {"session_ttl": None}, {"session_limit": 0},
+        {"home": "//evil.example"}, {"home": "/waiting-room/x"}, {"home": "https://evil.example"}, {"home": ""},
+        {"targets": ["shop.example"]}, {"targets": ["https://shop.example/path"]}, {"targets": ["https://a@b.example"]},
+        {"on_outage": "maybe"}, {"accent": "red"}, {"accent": "#12345"}, {"logo": "https://evil.example/x.svg"},
+        {"title": "x" * 201}, {"message": "x" * 2001}, {"titel": "x"},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_room_that_would_mislead_people_is_refused(
+    http: httpx.AsyncClient, event: str, wrong: dict[str, object]
+) -> None:
+    await configure(http, event, title="as it was")
+    answer = await http.put(f"{EVENTS}/{event}", json=wrong, headers=OPERATOR)
+    refused(answer, 422, "INVALID_REQUEST")
+    assert (await read(http, event))["config"] == config(title="as it was")
+
+
 async def test_an_event_is_read_as_it_stands(http: httpx.AsyncClient, live_line: Line, event: str) -> None:
     tokens = [(await join(http, event))["waiting_token"] for _ in range(3)]
     await redeem(http, (await enter(http, tokens[0]))["reservation_token"])
@@ -35,16 +79,18 @@ async def test_an_event_is_read_as_it_stands(http: httpx.AsyncClient, live_line:
     computed_at = datetime.fromisoformat(found["index"].pop("computed_at"))
     assert abs(computed_at - datetime.now(UTC)) < timedelta(minutes=1)
     assert found.pop("tokens") >= 499
+    assert found.pop("openings") >= 499
     assert found == {
         "event_id": event,
         "declared": False,
-        "config": {"rate": 50, "burst": 500, "pass_ttl": 30, "paused": False},
+        "config": config(),
         "totals": {"joined": 3, "admitted": 1, "redeemed": 1, "left": 0, "expired": 0, "stepped_aside": 0},
         "waiting": 0,
         "called": 2,
         "absent": 0,
         "damaged": False,
         "index": {"waiting": 0, "rates": [0, 0, 0]},
+        "active": 1,
     }
 
 
@@ -53,17 +99,17 @@ async def test_changing_an_event_declares_it_and_answers_with_what_is_in_force(
 ) -> None:
     changed = await configure(http, event, rate=12.5, burst=80, pass_ttl=90, paused=True)
     assert changed["declared"] is True
-    assert changed["config"] == {"rate": 12.5, "burst": 80, "pass_ttl": 90, "paused": True}
+    assert changed["config"] == config(rate=12.5, burst=80, pass_ttl=90, paused=True)
     assert (await read(http, event))["config"] == changed["config"]
     # What is left out stays, and a burst under four seconds of the rate is raised to them.
     changed = await configure(http, event, burst=1)
-    assert changed["config"] == {"rate": 12.5, "burst": 50, "pass_ttl": 90, "paused": True}
+    assert changed["config"] == config(rate=12.5, burst=50, pass_ttl=90, paused=True)
 
 
 async def test_an_empty_change_declares_an_event_and_nothing_else(http: httpx.AsyncClient, event: str) -> None:
     changed = await configure(http, event)
     assert changed["declared"] is True
-    assert changed["config"] == {"rate": 50, "burst": 500, "pass_ttl": 30, "paused": False}
+    assert changed["config"] == config()
 
 
 async def test_a_burst_lets_in_as_many_and_a_raised_rate_more(http: httpx.AsyncClient, event: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ async def test_every_answer_that_is_described_is_given_and_no_other(
                     await http.request(method, path)
             await a_visit(http, event)
             await an_operators_day(http, redis, event)
+            await through_the_gate(http, f"{event}-gate")
     closed = Api(redis_server.url, open_events=False, joins_per_minute=2)
     await those_of_trouble(closed, description, too_many_joins)
     await those_of_trouble(Api(nowhere(), probe="/healthz"), description, nothing_but_unavailable)
@@ -125,6 +127,35 @@ async def an_operators_day(http: httpx.AsyncClient, redis: Redis, event: str) ->
     assert (await http.post(f"{ADMIN}/{event}/relog", headers=OPERATOR)).status_code == 202
 
 
+async def through_the_gate(http: httpx.AsyncClient, event: str) -> None:
+    """A proxy asks for visitors with and without a pass; then one session ends."""
+    gate = f"/api/v1/gate/{event}"
+    dialects = [f"{gate}/{dialect}/authorize" for dialect in ("nginx", "forwarded", "envoy")]
+    for path in dialects:
+        refused(await http.get(path), 404, "EVENT_NOT_FOUND")
+    await configure(http, event)
+    await asyncio.sleep(1.1)
+    told = {"X-Forwarded-Method": "GET", "X-Original-URI": "/x", "X-Forwarded-Uri": "/x"}
+    for path in dialects:
+        assert (await http.get(path, headers=told | {"Sec-Fetch-Mode": "navigate"})).status_code in {302, 401}
+        assert (await http.get(path, headers=told | {"Sec-Fetch-Mode": "cors"})).status_code in {403, 429}
+        preflight = {"X-Forwarded-Method": "OPTIONS", "Access-Control-Request-Method": "PUT"}
+        answer = await http.get(path, headers=preflight)
+        assert answer.status_code == (429 if "envoy" in path else 200)
+    token = (await join(http, event))["waiting_token"]
+    reservation = Signer([SECRET]).verify_reservation((await enter(http, token))["reservation_token"])
+    until = reservation.issued + 20_000
+    good = Signer([SECRET]).pass_token(event, reservation.ticket, reservation.issued, until)
+    cookie = {"Cookie": f"daegi_p_{blake2b(event.encode(), digest_size=5).hexdigest()}={good}"}
+    for path in dialects:
+        assert (await http.get(path, headers=cookie)).status_code == 200
+    assert (await http.post(f"{gate}/release", headers=cookie)).status_code == 200
+    refused(await http.post(f"{gate}/release", json={}), 400, "INVALID_TOKEN")
+    refused(await http.post(f"{gate}/release", content=b"{"), 400, "INVALID_REQUEST")
+    refused(await http.post(f"{gate}/release", content=b" " * 20_000), 413, "PAYLOAD_TOO_LARGE")
+    refused(await http.post(f"{gate}/release", data={"x": "y"}), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
 async def those_of_trouble(api: Api, description: Description, trouble: Any) -> None:
     async with running(api), client(api.url, event_hooks={"response": [description.watch]}) as http:
         await trouble(http)
@@ -143,13 +174,18 @@ async def too_many_joins(http: httpx.AsyncClient) -> None:
 
 async def nothing_but_unavailable(http: httpx.AsyncClient) -> None:
     ours = Signer([SECRET])
-    token = ours.waiting("concert", TICKET)
+    token, reservation = ours.waiting("concert", TICKET), ours.reservation("concert", TICKET, TICKET // 1000)
     answers = [
         await try_join(http, "concert"),
         await try_status(http, token),
         await try_enter(http, token),
         *[await leave(http, token, method) for method in ("DELETE", "POST")],
-        await try_redeem(http, ours.reservation("concert", TICKET, TICKET // 1000)),
+        await try_redeem(http, reservation),
+        *[await http.get(f"/api/v1/gate/concert/{way}/authorize") for way in ("nginx", "forwarded", "envoy")],
+        await http.post(
+            "/api/v1/gate/concert/release",
+            json={"reservation_token": ours.reservation("concert", TICKET, TICKET // 1000)},
+        ),
         await http.get(ADMIN, headers=OPERATOR),
         await http.get(f"{ADMIN}/concert", headers=OPERATOR),
         await http.put(f"{ADMIN}/concert", json={}, headers=OPERATOR),
@@ -201,4 +237,4 @@ async def explore(http: httpx.AsyncClient, where: Path, *arguments: str) -> None
             running.kill()
             await running.wait()
     assert running.returncode == 0, said
-    assert "Operations:       19 selected" in said
+    assert "Operations:       23 selected" in said

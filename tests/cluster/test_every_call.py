@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.line.line import Join, Line
+from shared.line.line import Join, Line, Renewal
 from shared.line.replies import RelogCode
 from shared.redis.connect import connect
 from shared.settings import Settings
@@ -56,6 +56,11 @@ async def live(line: Calls, event: str, seen: Seen) -> None:
     assert [polled.position for polled in (await line.poll(event, tickets))[1]] == [1, 2, 3, 4, 5]
     [entered] = (await line.enter(event, tickets[:1]))[1]
     assert (await line.redeem(event, tickets[0], entered.issued)).who == b"vsomebody0"
+    assert (await line.renew(event, [Renewal(tickets[0], entered.until, entered.entered)])).ends[0] > entered.until
+    assert await line.release(event, tickets[:1]) == 1
+    assert (await line.ended(event, -1)).tickets == {tickets[0]}
+    assert (await line.walk_in(event)) is not None
+    assert await line.room(event) is not None
     assert await line.leave(event, tickets[1:2]) == 1
     assert await line.refresh(event, tickets[2:]) == 3
     assert await line.publish_index(event)

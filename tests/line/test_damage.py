@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from shared.line.line import Join
-from shared.line.replies import EnterCode, JoinCode, PollCode
+from shared.line.replies import EnterCode, Entered, JoinCode, PollCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 from workers.jobs.repair import repair_event
 
@@ -80,7 +80,9 @@ async def test_in_a_damaged_line_polls_and_enters_answer_without_a_place(mixed: 
     assert standing.damaged
     assert polled == [(PollCode.WAITING, 0)] * 2
     assert [(one.code, one.position) for one in await room.enter(*some)] == [(EnterCode.NOT_READY, 0)] * 2
-    assert await room.enter(mixed.admitted) == [(EnterCode.GRANTED, 0, room.now, 30_000)]
+    assert await room.enter(mixed.admitted) == [
+        Entered(EnterCode.GRANTED, 0, room.now, 30_000, room.now, room.now + 30_000)
+    ]
 
 
 async def test_in_a_damaged_line_joins_go_on_without_a_place(mixed: Mixed) -> None:

@@ -5,16 +5,21 @@ import asyncio
 import pytest
 
 from shared.line.line import Join
-from shared.line.replies import EnterCode, PollCode, RedeemCode
+from shared.line.replies import EnterCode, Entered, PollCode, RedeemCode
 from tests.line.conftest import LIFE, MakeRoom, Room
 
 PASS_TTL = 30
 
 
+def granted_at(now: int) -> Entered:
+    """The answer to a first grant at a time in ms."""
+    return Entered(EnterCode.GRANTED, 0, now, PASS_TTL * 1000, now, now + PASS_TTL * 1000)
+
+
 async def test_someone_called_gets_a_reservation(room: Room) -> None:
     (ticket,) = await room.join(who=b"ulabel")
     await room.poll(ticket)
-    assert await room.enter(ticket) == [(EnterCode.GRANTED, 0, room.now, PASS_TTL * 1000)]
+    assert await room.enter(ticket) == [granted_at(room.now)]
     # The log entry, the member and the heartbeat went together.
     assert await room.logged() == {}
     assert not await room.redis.exists(room.keys.called, room.keys.queue, room.keys.heartbeat)
@@ -32,7 +37,7 @@ async def test_fifty_concurrent_enters_through_several_processes_give_one_reserv
     rooms = [make_room(admit_rate=0, admit_burst=50) for _ in range(5)]
     (ticket,) = await rooms[0].join()
     answers = await asyncio.gather(*(rooms[i % 5].enter(ticket) for i in range(50)))
-    assert {tuple(answer) for answer in answers} == {((EnterCode.GRANTED, 0, rooms[0].now, PASS_TTL * 1000),)}
+    assert {tuple(answer) for answer in answers} == {(granted_at(rooms[0].now),)}
     assert (await rooms[0].totals())["admitted"] == 1
     assert (await rooms[0].standing()).tokens == 49
 
@@ -59,7 +64,7 @@ async def test_fifty_concurrent_redeems_succeed_once(make_room: MakeRoom) -> Non
 async def test_an_enter_before_the_call_tells_the_place(make_room: MakeRoom) -> None:
     room = make_room(admit_rate=1, admit_burst=4)
     tickets = await room.join(10)
-    assert await room.enter(tickets[6]) == [(EnterCode.NOT_READY, 7, 0, 0)]
+    assert await room.enter(tickets[6]) == [Entered(EnterCode.NOT_READY, 7, 0, 0, 0, 0)]
     # It was heard by that as by a poll.
     assert await room.redis.zscore(room.keys.heartbeat, tickets[6]) == room.now
 
@@ -98,7 +103,7 @@ async def test_a_lapsed_reservation_is_issued_again_without_a_second_token(make_
     (first,) = await room.enter(ticket)
     room.clock.advance(PASS_TTL)
     (second,) = await room.enter(ticket)
-    assert tuple(second) == (EnterCode.GRANTED, 0, first.issued + PASS_TTL * 1000, PASS_TTL * 1000)
+    assert second == granted_at(first.issued + PASS_TTL * 1000)._replace(entered=first.entered)
     assert (await room.standing()).tokens == 4
     assert (await room.totals())["admitted"] == 1
     # The first one lapsed for good; the second is the one that counts.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.line.replies import EnterCode, RedeemCode
+from shared.line.replies import EnterCode, Entered, RedeemCode
 from shared.settings import Settings
 from tests.line.conftest import GAP_MS, LIFE, MakeRoom, Room
 from workers.jobs.expiry import longest_gap
@@ -201,7 +201,7 @@ async def test_what_nobody_redeemed_is_pruned_once_grace_and_the_last_reservatio
     await room.sweep(LIFE - 5)
     (entered,) = await room.enter(ticket)
     await room.sweep(30)
-    assert await room.enter(ticket) == [(EnterCode.GONE, 0, 0, 0)]
+    assert await room.enter(ticket) == [Entered(EnterCode.GONE, 0, 0, 0, 0, 0)]
     assert entered.code == EnterCode.GRANTED
     assert not await room.redis.exists(room.keys.admitted, room.keys.passes)
 

@@ -26,7 +26,7 @@ async def keys_of(redis: Client, event_id: str) -> set[str]:
 async def test_an_event_that_everybody_left_goes_from_the_list_and_from_redis(redis: Client, line: Line) -> None:
     for event in ("deserted", "busy", "declared"):
         if event == "declared":
-            await line.configure(event, {"declared": "1", "rate": "7"})
+            await line.configure(event, {"declared": "1", "rate": "7", "pass_ttl": "1000", "session_ttl": "1000"})
         tickets = await join(line, event, 3, user="somebody")
         await line.poll(event, tickets)
         await line.enter(event, tickets[:1])

@@ -37,12 +37,7 @@ local function rotate_keys()
   end
 end
 
-if event.is_new then
-  set_state(event, 'schema', SCHEMA)
-  set_state(event, 'tokens', event.tokens)
-  set_state(event, 'refilled', event.now)
-  set_state(event, 'swept', event.now)
-end
+if event.is_new then begin_event(event) end
 if event.logged == 0 then
   -- Nobody has a place, whatever was lost before.
   call('UNLINK', PLACES)

@@ -1,9 +1,9 @@
--- Lets in whoever of a batch of tickets is called and has a token: one ticket, one reservation, however often asked.
--- include: basics, codes, depart, door, event, keys, log, reservation, state
+-- Lets in whoever of a batch of tickets is called and has an opening: one ticket, one reservation, however often asked.
+-- include: basics, codes, depart, door, event, keys, log, reservation, sessions, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; then the tickets
--- Returns  standing, and three a ticket: code (EnterCode), then when granted the time of issue and the rest of the
---          reservation's TTL in ms, else position and 0
+-- Returns  standing, and five a ticket: code (EnterCode), then when granted the time of issue, the rest of the
+--          reservation's TTL, the time of the first grant and until when the pass is good in ms, else position and 0
 -- Complexity O(log N) a ticket
 local event, refused = load_event()
 if refused then return refused end
@@ -13,12 +13,15 @@ local door = load_door(event)
 local locations = touch_and_locate(event, door, tickets)
 open_door(event, door, grace)
 
-local now, pass_ttl, called_at = event.now, event.pass_ttl, door.called_at
+local now, session_now, pass_ttl, called_at = event.now, event.session_now, event.pass_ttl, door.called_at
 local granted, results = 0, {}
-local function answer(code, a, b)
-  results[#results + 1] = code
-  results[#results + 1] = a
-  results[#results + 1] = b
+local function answer(code, place)
+  for _, value in ipairs({code, place, 0, 0, 0}) do results[#results + 1] = value end
+end
+local function answer_granted(issued, entered, good_until)
+  for _, value in ipairs({ENTER_GRANTED, int(issued), int(good_until - session_now), int(entered), int(good_until)}) do
+    results[#results + 1] = value
+  end
 end
 
 -- Whether the system itself may have kept people from coming: this ingress knows of a gap, a sweep has found one, or
@@ -30,19 +33,23 @@ local function is_in_grace()
 end
 
 -- A reservation already given: the same one again until it lapses. After that a new one, for a reply or a redeem that
--- was lost: until a heartbeat TTL after the first grant, and in grace.
+-- was lost: until they have arrived, or a heartbeat TTL after the first grant and in grace. Their token is spent, but if
+-- somebody else has their slot by now they need another.
 local function grant_again(ticket)
   local first = tonumber(call('ZSCORE', ADMITTED, ticket))
-  local issued, redeemed, _, who = read_reservation(ticket)
-  if redeemed then return answer(ENTER_ALREADY_REDEEMED, 0, 0) end
-  if not issued then return answer(ENTER_GONE, 0, 0) end
-  local left = pass_ttl - max(0, now - issued)
-  if left <= 0 then
-    if now - first > event.heartbeat_ttl and not is_in_grace() then return answer(ENTER_GONE, 0, 0) end
-    issued, left = now, pass_ttl
-    issue_reservation(ticket, issued, who)
+  local issued, redeemed, _, who, has_arrived = read_reservation(ticket)
+  local has_lapsed = issued and session_now - issued >= pass_ttl
+  if redeemed or has_arrived and has_lapsed then return answer(ENTER_ALREADY_REDEEMED, 0) end
+  if not issued then return answer(ENTER_GONE, 0) end
+  if has_lapsed then
+    if now - first > event.heartbeat_ttl and not is_in_grace() then return answer(ENTER_GONE, 0) end
+    issued = session_now
   end
-  answer(ENTER_GRANTED, int(issued), int(left))
+  local good_until = within_session_limit(event, first, issued + pass_ttl)
+  if good_until <= session_now then return answer(ENTER_GONE, 0) end
+  if not keep_session(event, ticket, good_until) then return answer(ENTER_NOT_READY, 1) end
+  if has_lapsed then issue_reservation(ticket, issued, who) end
+  answer_granted(issued, first, good_until)
 end
 
 local function grant(ticket, when_called)
@@ -50,10 +57,8 @@ local function grant(ticket, when_called)
   if when_called <= now and when_called > now - event.call_fresh then door.fresh_calls = door.fresh_calls - 1 end
   door.stale_calls = nil
   take_tokens(event, 1)
-  call('ZADD', ADMITTED, int(now), ticket)
-  issue_reservation(ticket, now, who)
+  answer_granted(session_now, session_now, admit(event, ticket, who))
   granted = granted + 1
-  answer(ENTER_GRANTED, int(now), int(pass_ttl))
 end
 
 local let_in = {}
@@ -65,16 +70,16 @@ for i, ticket in ipairs(tickets) do
   if location == 'admitted' or let_in[ticket] then
     grant_again(ticket)
   elseif not location then
-    answer(ENTER_GONE, 0, 0)
+    answer(ENTER_GONE, 0)
   elseif event.paused then
-    answer(ENTER_PAUSED, position(event, door, ticket), 0)
-  elseif event.damaged or event.tokens < 1 or not when then
-    answer(ENTER_NOT_READY, position(event, door, ticket), 0)
+    answer(ENTER_PAUSED, position(event, door, ticket))
+  elseif event.damaged or openings(event) < 1 or not when then
+    answer(ENTER_NOT_READY, position(event, door, ticket))
   elseif not find_entry(ticket) then
     -- Losses whose counts agree by chance. Whoever is a member stays one; the walk that is asked for shows the rest.
     event.damaged = true
     set_state(event, 'recount', 1)
-    answer(ENTER_NOT_READY, 0, 0)
+    answer(ENTER_NOT_READY, 0)
   else
     grant(ticket, when)
     let_in[ticket] = true

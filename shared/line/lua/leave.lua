@@ -1,5 +1,6 @@
--- Takes a batch of tickets out of the line, and cancels their reservations that nobody has redeemed.
--- include: basics, depart, event, keys, reservation, state
+-- Takes a batch of tickets out of the line, cancels their reservations that nobody has redeemed, and releases their
+-- sessions.
+-- include: basics, depart, event, keys, reservation, sessions, state
 -- KEYS     as keys
 -- ARGV     as event, then from STEP the tickets
 -- Returns  how many left
@@ -11,11 +12,9 @@ local left = 0
 for i = STEP, #ARGV do
   local ticket = ARGV[i]
   local has_left = depart(event, ticket)
-  local issued, redeemed = read_reservation(ticket)
-  if issued and not redeemed then
-    call('HDEL', PASSES, ticket)
-    call('ZREM', ADMITTED, ticket)
-    has_left = true
+  if read_reservation(ticket) or call('ZSCORE', SESSIONS, ticket) then
+    release_session(event, ticket)
+    has_left = cancel_reservation(ticket) or has_left
   end
   if has_left then left = left + 1 end
 end

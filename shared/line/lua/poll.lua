@@ -1,5 +1,5 @@
 -- Where a batch of tickets stands: writes their heartbeats, opens the door, and says their exact positions.
--- include: codes, door, event, state
+-- include: codes, door, event, sessions, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; then the tickets
 -- Returns  standing, and two a ticket: code (PollCode) and position
@@ -11,7 +11,7 @@ local grace, tickets = ARGV[STEP] == '1', {unpack(ARGV, STEP + 1)}
 local door = load_door(event)
 local locations = touch_and_locate(event, door, tickets)
 local passed = open_door(event, door, grace)
-local may_enter = event.tokens >= 1 and not event.damaged and not event.paused
+local may_enter = openings(event) >= 1 and not event.damaged and not event.paused
 local results = {}
 for i, ticket in ipairs(tickets) do
   local location, code, place = locations[i], POLL_WAITING, 0

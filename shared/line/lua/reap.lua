@@ -1,6 +1,6 @@
 -- The sweep's visit to an event: grace after an interruption, the door, expiry of the silent and of calls nobody
 -- took up, and the end of what nobody needs any more. Bounded: call again while it says there is more.
--- include: basics, depart, door, event, keys, reservation, speed, state
+-- include: basics, depart, door, event, keys, reservation, sessions, speed, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP time of the fleet's last interruption in ms (0 for none), gap in ms from which
 --          missing sweeps are an interruption, and the most people to expire
@@ -14,11 +14,16 @@ local now, state, heartbeat_ttl = event.now, event.state, event.heartbeat_ttl
 read_state(event, 'swept', 'grace', 'busy', 'shut')
 -- While nobody can come in the right to come in does not run out, and afterwards there is time to use it. The clock
 -- may have jumped back meanwhile.
-if event.paused or event.damaged or event.rate == 0 or (state.shut or 0) > now then set_state(event, 'shut', now) end
+if event.paused or event.damaged or event.rate == 0 or (state.shut or 0) > now
+    or event.max_active and free_slots(event) < 1 then
+  set_state(event, 'shut', now)
+end
 local long_open = not state.shut or now - state.shut >= event.ready_ttl
 
 local declared = call('EXISTS', CONFIG) == 1
-local empty = event.logged == 0 and event.members == 0 and call('EXISTS', ADMITTED) == 0
+-- No gate asks for passes of an undeclared event, so its released ones need not be remembered.
+local empty = event.logged == 0 and event.members == 0 and call('EXISTS', ADMITTED, SESSIONS) == 0
+  and not (declared and call('EXISTS', ENDED) == 1)
 if empty then
   local quiet_since = max(floor((state.last or 0) / 1000), state.busy or 0)
   if declared and quiet_since == 0 then
@@ -30,7 +35,7 @@ if empty then
   -- A new event begins with a full bucket, so this one has to end with one.
   if event.tokens >= event.capacity and now - quiet_since >= (declared and event.line_ttl or heartbeat_ttl) then
     call('UNLINK', LOG, REBUILD, LINE, ABSENT, CALLED, HEARTBEAT, PLACES, DEDUPE_NEW, DEDUPE_OLD, ADMITTED, PASSES,
-      STATE, INDEX)
+      STATE, INDEX, SESSIONS, ENDED)
     return {0, 0, 1, 0, standing(event)}
   end
 else
@@ -62,10 +67,13 @@ local function expire(key, oldest)
   more = more or #silent == most
 end
 
+more = prune_sessions(event, in_grace or sessions_are_held(event, false)) == SESSIONS_PRUNED
+more = prune_ended(event) == SESSIONS_PRUNED or more
+
 if not in_grace then open_door(event, load_door(event), false) end
 if not event.damaged and not in_grace then
   expire(HEARTBEAT, now - heartbeat_ttl)
-  if long_open and event.tokens >= 1 and expired < limit then expire(CALLED, now - heartbeat_ttl) end
+  if long_open and openings(event) >= 1 and expired < limit then expire(CALLED, now - heartbeat_ttl) end
 end
 
 -- In grace whoever was let in may still ask for their reservation (enter.lua), and what was issued late lasts its time.

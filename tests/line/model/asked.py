@@ -87,7 +87,7 @@ class Asked(Event):
         self.begin()
         self.touch_and_locate(tickets)
         self.open_door(grace=grace)
-        ready = self.tokens >= 1 and not self.closed and not self.paused
+        ready = self.openings >= 1 and not self.closed and not self.paused
         answers: list[tuple[int, int]] = []
         for ticket in tickets:
             if ticket in self.line or ticket in self.called:
@@ -97,51 +97,57 @@ class Asked(Event):
                 answers.append((PollCode.ADMITTED if ticket in self.admitted else PollCode.GONE, 0))
         return answers
 
-    def enter(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int, int, int]]:
-        """Code, position, time of issue and the rest of its life."""
+    def enter(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int, int, int, int, int]]:
+        """Code, position, time of issue and the rest of its life, when first let in and until when the pass is good."""
         self.begin()
         self.touch_and_locate(tickets)
         self.open_door(grace=grace)
         return [self._enter(ticket, grace=grace) for ticket in tickets]
 
-    def _enter(self, ticket: int, *, grace: bool) -> tuple[int, int, int, int]:
+    def _enter(self, ticket: int, *, grace: bool) -> tuple[int, int, int, int, int, int]:
         if ticket in self.admitted:
             return self._enter_again(ticket, grace=grace or self._interrupted)
         if ticket not in self.line and ticket not in self.called:
-            return EnterCode.GONE, 0, 0, 0
+            return _refused(EnterCode.GONE)
         if self.paused:
-            return EnterCode.PAUSED, self.position(ticket), 0, 0
-        if self.closed or self.tokens < 1 or ticket not in self.called:
-            return EnterCode.NOT_READY, self.position(ticket), 0, 0
+            return _refused(EnterCode.PAUSED, self.position(ticket))
+        if self.closed or self.openings < 1 or ticket not in self.called:
+            return _refused(EnterCode.NOT_READY, self.position(ticket))
         who = self.log.get(ticket)
         if who is None:
             # Two losses whose counts agree: from here on they don't count as agreeing.
             self.closed = self.state.recount = True
-            return EnterCode.NOT_READY, 0, 0, 0
+            return _refused(EnterCode.NOT_READY)
         self.depart(ticket, log_lost=self.log_lost)
         self.tokens -= 1
         self.keep_tokens()
-        self.admitted[ticket] = self.now
-        self.passes[ticket] = Pass(self.now, who)
+        self.count_sessions()
+        now, until = self.session_now, self.session_now + self.pass_ttl
+        self.admitted[ticket] = now
+        self.passes[ticket] = Pass(now, who)
+        self.lengthen(ticket, until, known=False)
         self.state.totals["admitted"] += 1
-        return EnterCode.GRANTED, 0, self.now, self.pass_ttl
+        return EnterCode.GRANTED, 0, now, self.pass_ttl, now, until
 
     @property
     def _interrupted(self) -> bool:
         """As a sweep has found, or is going to."""
         return self.state.grace > self.now or self.now - self.state.swept > LIFE / 3
 
-    def _enter_again(self, ticket: int, *, grace: bool) -> tuple[int, int, int, int]:
-        held = self.passes.get(ticket)
+    def _enter_again(self, ticket: int, *, grace: bool) -> tuple[int, int, int, int, int, int]:
+        held, now, first = self.passes.get(ticket), self.session_now, self.admitted[ticket]
         if held is None:
-            return EnterCode.GONE, 0, 0, 0
-        if held.redeemed:
-            return EnterCode.ALREADY_REDEEMED, 0, 0, 0
-        if max(0, self.now - held.issued) >= self.pass_ttl:
-            if self.now - self.admitted[ticket] > LIFE and not grace:
-                return EnterCode.GONE, 0, 0, 0
-            held.issued = self.now
-        return EnterCode.GRANTED, 0, held.issued, self.pass_ttl - max(0, self.now - held.issued)
+            return _refused(EnterCode.GONE)
+        lapsed = now - held.issued >= self.pass_ttl
+        if held.redeemed or (held.arrived and lapsed):
+            return _refused(EnterCode.ALREADY_REDEEMED)
+        if lapsed and self.now - first > LIFE and not grace:
+            return _refused(EnterCode.GONE)
+        issued = now if lapsed else held.issued
+        if not self.keep(ticket, issued + self.pass_ttl):
+            return _refused(EnterCode.NOT_READY, 1)
+        held.issued = issued
+        return EnterCode.GRANTED, 0, issued, issued + self.pass_ttl - now, first, issued + self.pass_ttl
 
     def leave(self, tickets: list[int]) -> int:
         """How many left."""
@@ -150,6 +156,8 @@ class Asked(Event):
         for ticket in tickets:
             was_logged = self.depart(ticket, log_lost=log_lost) is not None
             held = self.passes.get(ticket)
+            if held or ticket in self.sessions:
+                self.release(ticket)
             if held and not held.redeemed:
                 del self.passes[ticket]
                 self.admitted.pop(ticket, None)
@@ -163,9 +171,19 @@ class Asked(Event):
         held = self.passes.get(ticket)
         if held and held.redeemed and (not key or key != held.key):
             return RedeemCode.ALREADY_REDEEMED, b"", 0
-        if not held or not (held.redeemed or (held.issued == issued and self.now - issued < self.pass_ttl)):
+        if not held or not (held.redeemed or (held.issued == issued and self.session_now - issued < self.pass_ttl)):
             return RedeemCode.EXPIRED, b"", 0
         if not held.redeemed:
+            if not self._arrives(ticket):
+                return RedeemCode.EXPIRED, b"", 0
             held.redeemed, held.key = True, key
             self.state.totals["redeemed"] += 1
         return RedeemCode.REDEEMED, held.who.encode(), self.admitted.get(ticket, held.issued)
+
+    def _arrives(self, ticket: int) -> bool:
+        self.begin()
+        return self.keep(ticket, self.session_now + self.session_ttl)
+
+
+def _refused(code: EnterCode, position: int = 0) -> tuple[int, int, int, int, int, int]:
+    return code, position, 0, 0, 0, 0

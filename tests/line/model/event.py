@@ -15,6 +15,7 @@ AT_ONCE = 64
 CHUNK, MILESTONES, EXACT_ZONE = 4, 5, 2
 """As small as the machine makes them, so that a few people are many pieces of repair, and far back in line."""
 HEAD_WINDOW = 15_000
+SESSION_TTL, SLACK, RELEASED, UNKNOWN = 300_000, 2_000, 3_000, -1_000_000_000
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Pass:
     who: str
     redeemed: bool = False
     key: str = ""
+    arrived: bool = False
 
 
 @dataclass
@@ -50,6 +52,12 @@ class State:
     walking: int = 0
     walked: int = 0
     walked_off: int = 0
+    active: int | None = None
+    session_clock: int = 0
+    session_latest: int = 0
+    session_version: int = 0
+    sessions_lost: int = 0
+    session_hold: int = 0
     totals: Counter[str] = field(default_factory=Counter)
 
 
@@ -70,7 +78,8 @@ class Standing(NamedTuple):
 class Event:
     """One event: what its keys hold, and what every step has in common.
 
-    `newest` is the log's last-generated-id, None without a log. `tokens` and `closed` are what a step finds.
+    `newest` is the log's last-generated-id, None without a log. `tokens`, `closed` and `lost`
+    (sessions) are what a step finds.
     """
 
     us: int
@@ -91,9 +100,12 @@ class Event:
     keys_old: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)
     admitted: dict[int, int] = field(default_factory=dict)
     passes: dict[int, Pass] = field(default_factory=dict)
+    sessions: dict[int, int] = field(default_factory=dict)
+    ended: dict[int, int] = field(default_factory=dict)
     active: int | None = None
     tokens: float = 0.0
     closed: bool = False
+    lost: bool = False
 
     @property
     def now(self) -> int:
@@ -114,6 +126,19 @@ class Event:
     @property
     def capacity(self) -> float:
         return max(float(self.config.get("burst", self.burst)), 4 * self.rate_in_force)
+
+    @property
+    def cap(self) -> int | None:
+        given = self.config.get("max_active")
+        return int(given) if given else None
+
+    @property
+    def session_ttl(self) -> int:
+        return int(self.config.get("session_ttl", SESSION_TTL))
+
+    @property
+    def session_now(self) -> int:
+        return max(self.now, self.state.session_clock)
 
     @property
     def members(self) -> int:
@@ -141,11 +166,16 @@ class Event:
         if state.last is None:
             if self.newest is None:
                 self.tokens = 0.0 if self.members else self.capacity
+                if self.cap is not None:
+                    self.count_sessions()
                 return
             state.last, state.tokens, state.refilled, state.recount = self.newest, 0.0, self.now, True
+            state.active = UNKNOWN
         state.refilled = min(state.refilled, self.now)
         gathered = self.rate_in_force * (self.now - state.refilled) / 1000
         self.tokens = min(self.capacity, state.tokens + gathered)
+        if self.cap is not None:
+            self.count_sessions()
 
     def keep_tokens(self) -> None:
         self.state.tokens, self.state.refilled = self.tokens, self.now
@@ -159,7 +189,7 @@ class Event:
             self.closed,
             self.paused,
             self.log_lost,
-            self.tokens,
+            self.openings,
             self.rate_in_force,
             max(self.rate_in_force, self._head_speed()),
             len(self.line),
@@ -183,6 +213,80 @@ class Event:
     def _head_speed(self) -> float:
         _, current, before = self._head_counts()
         return (current + before * (1 - self.now % HEAD_WINDOW / HEAD_WINDOW)) * 1000 / HEAD_WINDOW
+
+    # Sessions
+
+    def count_sessions(self) -> None:
+        """Finds out whether some were lost."""
+        state, now, inside = self.state, self.session_now, len(self.sessions)
+        known = state.active if state.active is not None else UNKNOWN if inside else 0
+        if known != inside:
+            if not state.sessions_lost:
+                longest = now + max(self.session_ttl, self.pass_ttl) + SLACK
+                state.active, state.sessions_lost = known, state.session_latest or longest
+            if state.sessions_lost <= now:
+                state.active = inside
+        if known == inside or state.sessions_lost <= now:
+            state.sessions_lost = 0
+        self.lost = state.sessions_lost > 0
+
+    @property
+    def free(self) -> int:
+        assert self.cap is not None
+        free = self.cap - len(self.sessions)
+        return min(free, 0) if self.lost else free
+
+    @property
+    def openings(self) -> float:
+        return self.tokens if self.cap is None else min(self.tokens, self.free)
+
+    def are_held(self, *, grace: bool = False) -> bool:
+        """Whether no session may be taken away."""
+        state, now = self.state, self.session_now
+        if grace and state.session_hold < now + READY - 1000:
+            state.session_hold, state.session_clock = now + READY, now
+        return grace or state.session_hold > now
+
+    def prune_sessions(self, *, held: bool) -> None:
+        now = self.session_now
+        over = [ticket for ticket, end in self.sessions.items() if end <= now and (not held or ticket in self.ended)]
+        for ticket in over:
+            del self.sessions[ticket]
+        if over:
+            assert self.state.active is not None
+            self.state.active -= len(over)
+            self.state.session_clock = now
+
+    def lengthen(self, ticket: int, until: int, *, known: bool) -> None:
+        """Its session; `known`: whether it was counted before."""
+        state = self.state
+        if ticket not in self.sessions and not known:
+            state.active = (state.active or 0) + 1
+        end = until + SLACK
+        self.sessions[ticket] = max(self.sessions.get(ticket, 0), end)
+        state.session_latest, state.session_clock = max(state.session_latest, end), self.session_now
+
+    def keep(self, ticket: int, until: int) -> bool:
+        """The session of one who was admitted before; whether there is one, or an opening."""
+        self.count_sessions()
+        if self.sessions.get(ticket, 0) >= until + SLACK:
+            return True
+        if ticket not in self.sessions and not self.lost and self.cap is not None and self.free < 1:
+            return False
+        self.lengthen(ticket, until, known=self.lost)
+        return True
+
+    def release(self, ticket: int) -> bool:
+        """Whether it was active."""
+        self.count_sessions()
+        state, now, end = self.state, self.session_now, self.sessions.get(ticket, 0)
+        if ticket in self.ended:
+            return False
+        self.ended[ticket] = max(end, now + self.session_ttl + SLACK)
+        if ticket in self.sessions:
+            self.sessions[ticket] = min(end, now + RELEASED)
+        state.session_version, state.session_clock = max(state.session_version + 1, now), now
+        return end > now
 
     # Places
 
@@ -222,9 +326,14 @@ class Event:
         """Calls people one by one; the silent step aside."""
         if self.closed or self.paused:
             return
+        if self.cap is not None:
+            self.prune_sessions(held=self.are_held(grace=grace))
+            shut = self.state.shut
+            if self.state.last is not None and self.free < 1 and not 0 <= self.now - shut < 1000:
+                self.state.shut = self.now
         examined = 0
         for ticket in sorted(self.line)[:AT_ONCE]:
-            if self.fresh >= floor(self.tokens):
+            if self.fresh >= floor(self.openings):
                 break
             examined += 1
             self.line.remove(ticket)

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from shared.line.keys import EventKeys
 from shared.line.replies import Described
-from tests.line.model.event import FRESH, State
+from tests.line.model.event import FRESH, Pass, State
 from tests.line.model.upkeep import Model
 
 
@@ -23,6 +23,8 @@ class Seen(NamedTuple):
     places: dict[str, int]
     admitted: dict[int, int]
     passes: dict[int, str]
+    sessions: dict[int, int]
+    ended: dict[int, int]
     rebuild: dict[int, str]
     newest: int | None
     keys_new: dict[bytes, tuple[int, bytes]]
@@ -49,7 +51,7 @@ class Seen(NamedTuple):
 
 
 STATE = [one.name for one in fields(State) if one.name != "totals"]
-NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {}, None, {}, {}, {})
+NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {}, {}, {}, None, {}, {}, {})
 
 
 async def look(redis: Redis, keys: EventKeys) -> Seen:
@@ -57,14 +59,16 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
     pipeline = redis.pipeline(transaction=False)
     for stream in (keys.stream, keys.rebuild):
         pipeline.xrange(stream)
-    for times in (keys.queue, keys.called, keys.absent, keys.heartbeat, keys.admitted):
+    for times in (keys.queue, keys.called, keys.absent, keys.heartbeat, keys.admitted, keys.sessions, keys.ended):
         pipeline.zrange(times, 0, -1, withscores=True)
     for hashed in (keys.places, keys.passes, keys.dedupe_new, keys.dedupe_old, keys.state):
         pipeline.hgetall(hashed)
     pipeline.xinfo_stream(keys.stream)
     *found, places, passes, new, old, state, info = await pipeline.execute(raise_on_error=False)
     log, rebuild = ({_ticket(entry): held[b"u"].decode() for entry, held in entries} for entries in found[:2])
-    queue, called, absent, heard, admitted = ({int(t): int(score) for t, score in held} for held in found[2:])
+    queue, called, absent, heard, admitted, sessions, ended = (
+        {int(t): int(score) for t, score in held} for held in found[2:]
+    )
     # In line and absent the ticket is the score.
     assert (list(queue), list(absent)) == (list(queue.values()), list(absent.values()))
     return Seen(
@@ -76,6 +80,8 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
         {user.decode(): int(ticket) for user, ticket in places.items()},
         admitted,
         {int(ticket): held.decode() for ticket, held in passes.items()},
+        sessions,
+        ended,
         rebuild,
         None if isinstance(info, ResponseError) else _ticket(info["last-generated-id"]),
         _owners(new),
@@ -94,7 +100,9 @@ def differences(model: Model, seen: Seen, described: Described) -> dict[str, tup
         model.heard,
         model.places,
         model.admitted,
-        {ticket: f"{held.issued} {held.redeemed:d}{held.key} {held.who}" for ticket, held in model.passes.items()},
+        {ticket: _stored(held) for ticket, held in model.passes.items()},
+        model.sessions,
+        model.ended,
         model.rebuild,
         model.newest,
         model.keys_new,
@@ -108,6 +116,11 @@ def differences(model: Model, seen: Seen, described: Described) -> dict[str, tup
         if not _same(one, other):
             differing[name] = one, other
     return differing
+
+
+def _stored(held: Pass) -> str:
+    digit = "1" if held.redeemed else "2" if held.arrived else "0"
+    return f"{held.issued} {digit}{held.key} {held.who}"
 
 
 def _same(told: Any, value: Any) -> bool:

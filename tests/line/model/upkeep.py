@@ -18,6 +18,8 @@ _HELD_IN = {
     "passes": "passes",
     "dedupe_new": "keys_new",
     "dedupe_old": "keys_old",
+    "sessions": "sessions",
+    "ended": "ended",
     "state": "state",
 }
 """What of the model a key holds."""
@@ -75,9 +77,15 @@ class Model(Asked):
         """Whether there is more to do, how many were expired, and whether the event was unlinked."""
         self.begin()
         state, now = self.state, self.now
-        if self.paused or self.closed or self.rate_in_force == 0 or state.shut > now:
+        if (
+            self.paused
+            or self.closed
+            or self.rate_in_force == 0
+            or state.shut > now
+            or (self.cap is not None and self.free < 1)
+        ):
             state.shut = now
-        if not self.log and not self.members and not self.admitted:
+        if not (self.log or self.members or self.admitted or self.sessions or (self.config and self.ended)):
             quiet = max((state.last or 0) // 1000, state.busy)
             if self.config and quiet == 0:
                 state.busy = now
@@ -93,9 +101,16 @@ class Model(Asked):
         state.grace, state.swept = max(grace, min(interrupted, now) + LIFE), now
         for times in (self.heard, self.called):
             times.update(dict.fromkeys(_first(limit, times, at_least=now + 1001), now))
+        self._prune()
         expired, more = self._expire(limit) if state.grace <= now else (0, False)
         done = self._forget_admitted(limit) if state.grace <= now else 0
         return more or done == limit, expired, False
+
+    def _prune(self) -> None:
+        self.count_sessions()
+        self.prune_sessions(held=self.state.grace > self.now or self.are_held())
+        now = self.session_now
+        self.ended = {ticket: end for ticket, end in self.ended.items() if end > now or ticket in self.sessions}
 
     def _forget_admitted(self, limit: int) -> int:
         old = _first(limit, self.admitted, at_most=self.now - LIFE - self.pass_ttl)
@@ -114,7 +129,7 @@ class Model(Asked):
         if self.closed:
             return 0, False
         expired, more = self._depart_since(self.heard, limit)
-        if long_open and self.tokens >= 1 and expired < limit:
+        if long_open and self.openings >= 1 and expired < limit:
             uncollected, more_calls = self._depart_since(self.called, limit - expired)
             expired, more = expired + uncollected, more or more_calls
         self.state.totals["expired"] += expired

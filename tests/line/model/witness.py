@@ -30,6 +30,7 @@ class Witness:
         self._redeemed: dict[int, str] = {}
         """And the Idempotency-Key with which they were."""
         self._cancelled: set[int] = set()
+        self._session_at = 0
         self._let_in: dict[int, int] = {}
         """When they were, in ms: those who have not redeemed and may ask for their reservation again."""
         self._interruptions = Interruptions()
@@ -72,6 +73,7 @@ class Witness:
         """After a step, or several at once in the order in which they took effect, at a time in ms."""
         before, self.seen = self.seen, now
         issued = set(self._issued)
+        self._session_at = max(at, int(now.state["session_clock"]))
         for deed in deeds:
             told = getattr(self, f"_{deed.call.name}", _nothing)
             told(deed.told, *deed.call.args, at=at, pass_ttl=pass_ttl, **deed.call.options)
@@ -111,7 +113,8 @@ class Witness:
                 self.promised.add(ticket)
 
     def _enter(self, told: Any, tickets: list[int], *, at: int, pass_ttl: int, grace: bool = False) -> None:
-        for ticket, (code, _, issued, ttl) in zip(tickets, told, strict=True):
+        now = self._session_at
+        for ticket, (code, _, issued, ttl, entered, until) in zip(tickets, told, strict=True):
             if code != EnterCode.GRANTED:
                 assert ticket not in self._let_in or (self._has_ended(ticket, at) and not grace)
                 continue
@@ -122,7 +125,8 @@ class Witness:
                 self._bucket.admit()
                 self._let_in[ticket] = at
             else:
-                assert issued == known or (issued == at and at - known >= pass_ttl), "one reservation a ticket"
+                assert issued == known or (issued == now and now - known >= pass_ttl), "one reservation a ticket"
+            assert entered <= issued <= now < until == now + ttl
             self._issued[ticket] = issued
             self._departs(ticket)
 
@@ -132,7 +136,7 @@ class Witness:
             assert key == self._redeemed[ticket] != "", "one redeem a ticket"
         elif code == RedeemCode.REDEEMED:
             assert ticket not in self._cancelled
-            assert self._issued[ticket] == issued > at - pass_ttl
+            assert self._issued[ticket] == issued > self._session_at - pass_ttl
             self._redeemed[ticket] = key
             self._let_in.pop(ticket, None)
         assert (code == RedeemCode.ALREADY_REDEEMED) <= (ticket in self._redeemed)

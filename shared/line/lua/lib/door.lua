@@ -1,5 +1,5 @@
 -- The door and the places in front of it.
--- include: basics, keys, log, speed, state
+-- include: basics, keys, log, sessions, speed, state
 -- KEYS     as keys
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -10,6 +10,14 @@
 local function load_door(event)
   local fresh_calls = call('ZCOUNT', CALLED, '(' .. int(event.now - event.call_fresh), int(event.now))
   return {fresh_calls = fresh_calls, stale_calls = nil, called_at = {}}
+end
+
+-- While the cap lets nobody in, the right to come in does not run out, as in an event that is paused (reap.lua).
+local function note_full(event)
+  local now, shut = event.now, event.state.shut or 0
+  if event.state.last and free_slots(event) < 1 and (now - shut >= 1000 or shut > now) then
+    set_state(event, 'shut', now)
+  end
 end
 
 -- Whoever stepped aside and speaks again has their own place again, at once.
@@ -59,12 +67,16 @@ local function touch_and_locate(event, door, tickets)
   return locations
 end
 
--- Calls people one by one from the head of the line while fresh calls < floor(tokens). The silent step aside,
+-- Calls people one by one from the head of the line while fresh calls < floor(openings). The silent step aside,
 -- unless the system itself may have caused their silence (grace). Returns how many left the head of the line.
 local function open_door(event, door, grace)
   if event.damaged or event.paused then return 0 end
+  if event.max_active then
+    prune_sessions(event, sessions_are_held(event, grace))
+    note_full(event)
+  end
   local now, ready_ttl = event.now, event.ready_ttl
-  local room, examined = floor(event.tokens) - door.fresh_calls, 0
+  local room, examined = floor(openings(event)) - door.fresh_calls, 0
   while room > 0 and examined < 64 and event.waiting > 0 do
     local head = call('ZRANGE', LINE, 0, min(8, room, 64 - examined) - 1)
     local seen = call('ZMSCORE', HEARTBEAT, unpack(head))

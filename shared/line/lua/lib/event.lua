@@ -1,5 +1,5 @@
 -- The event as every step sees it: the time, the settings in force, its counts and its state.
--- include: basics, clock, keys, log, speed, state
+-- include: basics, clock, keys, log, sessions, speed, state
 -- KEYS     as keys
 -- ARGV     1 clock override in us, or '' for the server's TIME   2 rate, people/s   3 burst
 --          4 pass_ttl   5 heartbeat_ttl   6 ready_ttl   7 call_fresh   8 dedupe_ttl   9 line_ttl, all in ms
@@ -8,12 +8,15 @@
 -- Complexity O(1)
 local STEP = 10
 local SCHEMA = 1
+-- In ms, of an event that says nothing else.
+local SESSION_TTL = 300000
 
 -- Returns the event, or nil and the error with which the step has to answer.
 local function load_event()
   local clock, rate, burst, pass_ttl, heartbeat_ttl, ready_ttl, call_fresh, dedupe_ttl, line_ttl =
     unpack(ARGV, 1, STEP - 1)
-  local config = call('HMGET', CONFIG, 'rate', 'burst', 'pass_ttl', 'paused')
+  local config = call('HMGET', CONFIG, 'rate', 'burst', 'pass_ttl', 'paused', 'max_active', 'session_ttl',
+    'session_limit')
   local now, now_us = read_clock(clock)
   rate, heartbeat_ttl = tonumber(config[1] or rate), tonumber(heartbeat_ttl)
   local event = {
@@ -24,6 +27,9 @@ local function load_event()
     capacity = max(tonumber(config[2] or burst), 4 * rate),
     pass_ttl = min(tonumber(config[3] or pass_ttl), heartbeat_ttl),
     paused = config[4] == '1',
+    -- nil: no cap, and no limit.
+    max_active = tonumber(config[5]), session_limit = tonumber(config[7]),
+    session_ttl = tonumber(config[6]) or SESSION_TTL,
     heartbeat_ttl = heartbeat_ttl, ready_ttl = tonumber(ready_ttl), call_fresh = tonumber(call_fresh),
     dedupe_ttl = tonumber(dedupe_ttl), line_ttl = tonumber(line_ttl),
     -- Counts: log entries, and where the people are.
@@ -32,16 +38,20 @@ local function load_event()
     -- See state.lua.
     state = {}, unsaved = {},
     -- Found below. is_new: nobody has ever joined, or everything was forgotten since.
-    log_lost = false, damaged = false, is_new = false, tokens = 0,
+    log_lost = false, damaged = false, is_new = false, tokens = 0, session_now = now,
+    -- See sessions.lua. inside is nil until load_sessions.
+    inside = nil, sessions_lost = false,
   }
   read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'eta_rate', 'eta_at',
-    'relog')
+    'relog', 'session_clock')
   local state = event.state
   if state.schema and state.schema ~= SCHEMA then
     return nil, redis.error_reply('SCHEMA the state of this event is of version ' .. state.schema
       .. ', this Daegi knows ' .. SCHEMA)
   end
 
+  -- Never back: what has ended stays ended.
+  event.session_now = max(now, state.session_clock or 0)
   local members = event.waiting + event.called + event.absent
   event.members = members
   event.log_lost = state.relog == 1 or (event.logged == 0 and members > 0)
@@ -62,9 +72,19 @@ local function load_event()
       set_state(event, 'refilled', now)
       -- How many verified users there should be is lost as well.
       set_state(event, 'recount', 1)
+      set_state(event, 'active', ACTIVE_UNKNOWN)
     end
   end
+  if event.max_active then load_sessions(event) end
   return event
+end
+
+-- Writes down that a new event has begun.
+local function begin_event(event)
+  set_state(event, 'schema', SCHEMA)
+  set_state(event, 'tokens', event.tokens)
+  set_state(event, 'refilled', event.now)
+  set_state(event, 'swept', event.now)
 end
 
 -- Takes tokens out of the bucket; taking 0 writes down what it has gathered until now.
@@ -74,12 +94,12 @@ local function take_tokens(event, count)
   set_state(event, 'refilled', event.now)
 end
 
--- now in ms, flags (1 damaged, 2 paused, 4 the log is lost), tokens, rate, head speed and rate for ETAs in
+-- now in ms, flags (1 damaged, 2 paused, 4 the log is lost), openings, rate, head speed and rate for ETAs in
 -- people/s, people in line
 local function standing(event)
   return {
     int(event.now), (event.damaged and 1 or 0) + (event.paused and 2 or 0) + (event.log_lost and 4 or 0),
-    format('%.6g', event.tokens), format('%.6g', event.rate), format('%.6g', max(event.rate, head_speed(event))),
+    format('%.6g', openings(event)), format('%.6g', event.rate), format('%.6g', max(event.rate, head_speed(event))),
     format('%.6g', eta_rate(event)), event.waiting,
   }
 end

@@ -4,4 +4,4 @@
 -- Returns  nothing: it defines
 -- Complexity O(1)
 local LOG, REBUILD, LINE, ABSENT, CALLED, HEARTBEAT, PLACES, DEDUPE_NEW, DEDUPE_OLD, ADMITTED, PASSES, STATE,
-  CONFIG, INDEX = unpack(KEYS)
+  CONFIG, INDEX, SESSIONS, ENDED = unpack(KEYS)

@@ -1,0 +1,90 @@
+"""The cookies of a visitor: which place in line is theirs, and which pass."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from hashlib import blake2b
+
+from api.http.request import Request
+from api.http.response import Header
+
+MOST_VALUES = 16
+"""Cookies of one name that are looked at: a page of the site may have set some of ours on another path or domain."""
+
+
+class Cookies:
+    """Reads and writes them. They last as long as the browser runs.
+
+    `secure` None: on requests that came over https, as X-Forwarded-Proto tells. A `domain` shares them with subdomains.
+    """
+
+    def __init__(self, *, secure: bool | None, domain: str | None) -> None:
+        self._secure, self._domain = secure, domain
+
+    def passes(self, request: Request, event_id: str) -> list[str]:
+        """Every pass that the visitor sent for this event."""
+        return self._values(request, f"daegi_p_{_short(event_id)}")
+
+    def waiting(self, request: Request, event_id: str) -> list[str]:
+        """Every waiting token that they sent."""
+        return self._values(request, f"daegi_w_{_short(event_id)}")
+
+    def probe(self, request: Request, event_id: str) -> str | None:
+        """What shows that their browser keeps cookies, and that two requests come from one person."""
+        values = self._values(request, f"daegi_v_{_short(event_id)}")
+        return values[0] if values and len(values[0]) <= 64 else None
+
+    def set_probe(self, request: Request, event_id: str, value: str) -> Header:
+        """The header that asks for it."""
+        return self._set(request, f"daegi_v_{_short(event_id)}", value)
+
+    def set_pass(self, request: Request, event_id: str, token: str) -> Header:
+        """The header that gives them a pass."""
+        return self._set(request, f"daegi_p_{_short(event_id)}", token)
+
+    def set_waiting(self, request: Request, event_id: str, token: str) -> Header:
+        """The header that gives them a place in line."""
+        return self._set(request, f"daegi_w_{_short(event_id)}", token)
+
+    def forget_pass(self, request: Request, event_id: str) -> Header:
+        """The header that takes the pass away."""
+        return self._set(request, f"daegi_p_{_short(event_id)}", "", "Max-Age=0")
+
+    def forget_waiting(self, request: Request, event_id: str) -> Header:
+        """The header that takes the place away."""
+        return self._set(request, f"daegi_w_{_short(event_id)}", "", "Max-Age=0")
+
+    def is_secure(self, request: Request) -> bool:
+        """Whether the visitor's own connection is encrypted."""
+        if self._secure is not None:
+            return self._secure
+        return (request.header("x-forwarded-proto") or "").partition(",")[0].strip().lower() == "https"
+
+    def _values(self, request: Request, name: str) -> list[str]:
+        wanted = {self._full_name(name, secure=True), self._full_name(name, secure=False)}
+        return [value for known, value in _pairs(request) if known in wanted][:MOST_VALUES]
+
+    def _set(self, request: Request, name: str, value: str, *attributes: str) -> Header:
+        secure = self.is_secure(request)
+        parts = [f"{self._full_name(name, secure=secure)}={value}", "Path=/", "HttpOnly", "SameSite=Lax", *attributes]
+        if secure:
+            parts.append("Secure")
+        if self._domain:
+            parts.append(f"Domain={self._domain}")
+        return "set-cookie", "; ".join(parts)
+
+    def _full_name(self, name: str, *, secure: bool) -> str:
+        # With the prefix a browser takes it from this very host alone, over https.
+        return f"__Host-{name}" if secure and not self._domain else name
+
+
+def _pairs(request: Request) -> Iterator[tuple[str, str]]:
+    for header in request.header_values("cookie"):
+        for part in header.split(";"):
+            name, separator, value = part.strip().partition("=")
+            if separator:
+                yield name, value.strip('"')
+
+
+@lru_cache(maxsize=4096)
+def _short(event_id: str) -> str:
+    return blake2b(event_id.encode(), digest_size=5).hexdigest()

@@ -1,0 +1,1 @@
+"""The waiting room: the page on which people wait."""

@@ -1,0 +1,353 @@
+"""The waiting room: a page for people. It keeps their place and their pass in cookies, and sends them on."""
+
+import os
+from contextlib import suppress
+from hashlib import blake2b
+from typing import NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from api.contract.schemas import JoinResponse, StatusResponse
+from api.gate.asked import is_navigation
+from api.gate.cookies import Cookies
+from api.gate.passes import Passes, Verdict
+from api.http.errors import HttpError
+from api.http.request import Request
+from api.http.response import Header, Response, json_response, retry_after, rfc3339
+from api.http.router import Route
+from api.queue.batched_line import BatchedLine
+from api.queue.handlers import Queue
+from api.queue.identity import Identity, idempotency_key
+from api.queue.join_limit import JoinLimit
+from api.room.assets import PATH as ASSETS
+from api.room.assets import load_assets
+from api.room.pages import Page, headers, render
+from api.room.texts import State, Texts, language, texts_in
+from api.room.wait import spread
+from api.serving.next_url import ROOM_PATH, is_safe
+from api.serving.pulse import Pulse
+from api.serving.sites import Site, Sites
+from shared.errors import DaegiError, InvalidTokenError, OverloadedError, UnavailableError
+from shared.line.line import Join, Line
+from shared.telemetry.metrics import Metrics
+from shared.tokens.signer import Signer, WaitingToken
+
+_FIRST_IN_LINE = 5
+"""Who is among the first and not let in waits for somebody inside to go."""
+
+_RETRY_SECONDS = 5
+_STATUS = {"not_found": 404, "unavailable": 503, "busy": 503}
+
+
+class _Visit(NamedTuple):
+    """A request for the room of an event: the site behind it, and where the visitor goes afterwards."""
+
+    event_id: str
+    site: Site
+    next_url: str
+
+    @property
+    def base(self) -> str:
+        return f"{ROOM_PATH}{self.event_id}"
+
+    @property
+    def url(self) -> str:
+        """The page itself."""
+        return f"{self.base}?next={quote(self.next_url, safe='')}"
+
+
+class Room:
+    """The handlers of /waiting-room. A GET joins nobody: previews and crawlers leave no place behind."""
+
+    def __init__(
+        self,
+        line: Line,
+        queue: Queue,
+        batched: BatchedLine,
+        *,
+        signer: Signer,
+        sites: Sites,
+        passes: Passes,
+        cookies: Cookies,
+        identity: Identity,
+        join_limit: JoinLimit | None,
+        pulse: Pulse,
+        metrics: Metrics,
+    ) -> None:
+        self._line, self._batched, self._queue, self._signer = line, batched, queue, signer
+        self._sites, self._passes, self._cookies = sites, passes, cookies
+        self._identity, self._join_limit, self._pulse = identity, join_limit, pulse
+        self._walk_ins = metrics.counter("daegi_walk_ins", "Visitors who came in without waiting")
+        self._decode_status = msgspec.json.Decoder(StatusResponse).decode
+        self._decode_join = msgspec.json.Decoder(JoinResponse).decode
+
+    def routes(self) -> list[Route]:
+        """Pages for people: they are no part of the described API."""
+        return [
+            # Before those of an event that is named `-`.
+            Route("GET", f"{ASSETS}{{name*}}", self.asset),
+            Route("GET", f"{ROOM_PATH}{{event_id}}", self.show),
+            Route("GET", f"{ROOM_PATH}{{event_id}}/place", self.place),
+            Route("POST", f"{ROOM_PATH}{{event_id}}/join", self.join),
+            Route("POST", f"{ROOM_PATH}{{event_id}}/enter", self.enter),
+            Route("POST", f"{ROOM_PATH}{{event_id}}/leave", self.leave),
+        ]
+
+    async def asset(self, request: Request) -> Response:
+        """GET /waiting-room/-/{name}: style, script and icon."""
+        encoding, match = request.header("accept-encoding") or "", request.header("if-none-match") or ""
+        answer = load_assets().answer(request.parameters["name"], encoding, match)
+        if answer is None:
+            raise HttpError(404, "NOT_FOUND", "there is nothing at this path")
+        return answer
+
+    def refusal_page(self, request: Request, room_url: str) -> Response:
+        """What the gate answers to a form that was sent without a pass: nothing of it has been done."""
+        page = Page(state="not_sent", base=room_url.partition("?")[0], next_url=room_url)
+        return Response(429, render(page, _texts(request)), (*headers(page), retry_after(_RETRY_SECONDS)))
+
+    async def show(self, request: Request) -> Response:
+        """GET /waiting-room/{event_id}?next="""
+        event_id = request.parameters["event_id"]
+        try:
+            visit = await self._visit(request)
+        except HttpError as error:
+            return self._nowhere(request, event_id, error)
+        except (UnavailableError, OverloadedError) as error:
+            return self._trouble(
+                request, Page(state=_state_of(error), base=f"{ROOM_PATH}{event_id}", event_id=event_id)
+            )
+        try:
+            return await self._show(request, visit)
+        except (UnavailableError, OverloadedError) as error:
+            return self._page(request, visit, _state_of(error))
+
+    async def join(self, request: Request) -> Response:
+        """POST /waiting-room/{event_id}/join"""
+        visit = await self._own(request)
+        if self._join_limit is not None:
+            self._join_limit.take(request)
+        who = self._identity.identify(request, None)
+        key = idempotency_key(request) or self._visitor_key(request, visit)
+        if key:
+            key += blake2b(who, digest_size=8).digest()
+        answer = await self._batched.join(visit.event_id, Join(key, who))
+        if not isinstance(answer, Response):
+            raise answer
+        joined = self._decode_join(answer.body)
+        cookie = self._cookies.set_waiting(request, visit.event_id, joined.waiting_token)
+        return self._done(request, visit.url, answer.adding((cookie,)), cookie)
+
+    async def place(self, request: Request) -> Response:
+        """GET /waiting-room/{event_id}/place"""
+        visit = await self._visit(request)
+        token = self._waiting(request, visit)
+        answer = await self._queue.status_of(token)
+        status = self._decode_status(answer.body)
+        body = msgspec.to_builtins(status)
+        body |= {"state": _state(status, visit.site), "people": max(0, status.position - 1)}
+        cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
+        return json_response(200, body, retry_after(-(-status.poll_after_ms // 1000)), cookie)
+
+    async def enter(self, request: Request) -> Response:
+        """POST /waiting-room/{event_id}/enter"""
+        visit = await self._own(request)
+        text = self._waiting(request, visit)
+        cookies = await self._enter(request, visit, self._signer.verify_waiting(text))
+        return self._done(request, visit.next_url, json_response(200, {"location": visit.next_url}, *cookies), *cookies)
+
+    async def leave(self, request: Request) -> Response:
+        """POST /waiting-room/{event_id}/leave"""
+        visit = await self._own(request)
+        for text in self._cookies.waiting(request, visit.event_id):
+            try:
+                token = self._signer.verify_waiting(text)
+            except InvalidTokenError:
+                continue
+            await self._batched.leave(visit.event_id, token.ticket)
+        forget = self._cookies.forget_waiting(request, visit.event_id)
+        if _wants_json(request):
+            return json_response(200, {"status": "left"}, forget)
+        return self._page(request, visit, "left").adding((forget,))
+
+    async def _show(self, request: Request, visit: _Visit) -> Response:
+        if cookie := await self._renewed_pass(request, visit):
+            return _see_other(visit.next_url, cookie)
+        if waiting := self._cookies.waiting(request, visit.event_id):
+            return await self._show_place(request, visit, waiting)
+        probed = self._cookies.probe(request, visit.event_id)
+        if probed is None:
+            if "probe=1" in request.query.split("&"):
+                return self._page(request, visit, "cookies_off")
+            cookie = self._cookies.set_probe(request, visit.event_id, os.urandom(16).hex())
+            return _see_other(f"{visit.url}&probe=1", cookie)
+        if is_navigation(request, request.method) and (cookie := await self._walk_in(request, visit)):
+            return _see_other(visit.next_url, cookie)
+        return self._page(request, visit, "join")
+
+    async def _show_place(self, request: Request, visit: _Visit, waiting: list[str]) -> Response:
+        try:
+            token = self._newest(waiting, visit.event_id)
+            answer = await self._queue.status_of(token)
+        except (HttpError, InvalidTokenError):
+            forget = self._cookies.forget_waiting(request, visit.event_id)
+            return self._page(request, visit, "expired").adding((forget,))
+        status = self._decode_status(answer.body)
+        if status.status != "waiting" and is_navigation(request, request.method):
+            with suppress(HttpError):
+                cookies = await self._enter(request, visit, self._signer.verify_waiting(token))
+                return _see_other(visit.next_url, *cookies)
+        cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
+        low, high = (None, None) if status.eta_sec is None else spread(status.eta_sec)
+        ticket = self._signer.verify_waiting(token).ticket
+        return self._page(
+            request,
+            visit,
+            _state(status, visit.site),
+            position=status.position,
+            people_ahead=max(0, status.position - 1),
+            eta_low_s=low,
+            eta_high_s=high,
+            joined_at=rfc3339(ticket),
+            poll_after_ms=status.poll_after_ms,
+            approximate=status.approximate,
+        ).adding((cookie,))
+
+    async def _renewed_pass(self, request: Request, visit: _Visit) -> Header | None:
+        """The cookie of a pass that is still good, set anew: else room and gate would send each other the visitor."""
+        for text in self._cookies.passes(request, visit.event_id):
+            try:
+                token = self._signer.verify_pass(text)
+            except InvalidTokenError:
+                continue
+            if token.event_id != visit.event_id:
+                continue
+            honoured = await self._passes.honour(token, visit.site)
+            if honoured.verdict is Verdict.GOOD:
+                until = honoured.until or token.until
+                new = self._signer.pass_token(token.event_id, token.ticket, token.entered, until)
+                return self._cookies.set_pass(request, visit.event_id, new)
+        return None
+
+    async def _walk_in(self, request: Request, visit: _Visit) -> Header | None:
+        """The cookie of somebody who need not wait, if nobody does."""
+        if self._join_limit is not None:
+            try:
+                self._join_limit.take(request)
+            except HttpError:
+                return None
+        who = self._identity.identify(request, None)
+        walked = await self._line.walk_in(visit.event_id, who, grace=self._pulse.grace)
+        if walked is None:
+            return None
+        self._walk_ins.add()
+        token = self._signer.pass_token(visit.event_id, walked.ticket, walked.entered, walked.until)
+        return self._cookies.set_pass(request, visit.event_id, token)
+
+    async def _enter(self, request: Request, visit: _Visit, token: WaitingToken) -> tuple[Header, ...]:
+        """The cookies of somebody who is let in. Raises HttpError if it is not their turn."""
+        entered = await self._queue.let_in(token)
+        new = self._signer.pass_token(token.event_id, token.ticket, entered.entered, entered.until)
+        return (
+            self._cookies.set_pass(request, visit.event_id, new),
+            self._cookies.forget_waiting(request, visit.event_id),
+        )
+
+    async def _visit(self, request: Request) -> _Visit:
+        """Raises HttpError 404 for an event without a room, 400 for a `next` elsewhere."""
+        event_id = request.parameters["event_id"]
+        site = await self._sites.get(event_id)
+        if site is None:
+            raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
+        next_url = request.query_parameter("next") or site.room.home
+        if not is_safe(next_url, site.room.targets):
+            raise HttpError(
+                400, "INVALID_REQUEST", "next has to be a path of this site, or of one of the event's targets"
+            )
+        return _Visit(event_id, site, next_url)
+
+    async def _own(self, request: Request) -> _Visit:
+        """As _visit, for a request that changes something: raises HttpError 403 if another site sends it."""
+        sites = request.header_values("sec-fetch-site")
+        foreign = bool(sites) and sites[-1].lower() == "cross-site"
+        if origins := request.header_values("origin"):
+            host = (request.header("x-forwarded-host") or request.header("host") or "").lower()
+            foreign |= origins[-1].lower().partition("://")[2] != host
+        if foreign:
+            raise HttpError(403, "FOREIGN_ORIGIN", "another site may not do this for a visitor")
+        return await self._visit(request)
+
+    def _waiting(self, request: Request, visit: _Visit) -> str:
+        waiting = self._cookies.waiting(request, visit.event_id)
+        if not waiting:
+            raise HttpError(400, "MISSING_TOKEN", "there is no place in line in the cookies: join")
+        return self._newest(waiting, visit.event_id)
+
+    def _newest(self, waiting: list[str], event_id: str) -> str:
+        """The first that is ours and of this event. Raises InvalidTokenError if there is none."""
+        for text in waiting:
+            try:
+                if self._signer.verify_waiting(text).event_id == event_id:
+                    return text
+            except InvalidTokenError:
+                continue
+        raise InvalidTokenError
+
+    def _visitor_key(self, request: Request, visit: _Visit) -> bytes:
+        """The probe cookie makes one join of a double click, and one person of two tabs."""
+        probe = self._cookies.probe(request, visit.event_id)
+        return blake2b(probe.encode(), digest_size=16).digest() if probe else b""
+
+    def _done(self, request: Request, url: str, answer: Response, *cookies: Header) -> Response:
+        return answer if _wants_json(request) else _see_other(url, *cookies)
+
+    def _page(self, request: Request, visit: _Visit, state: State, **place: object) -> Response:
+        room = visit.site.room
+        page = Page(
+            state=state,
+            base=visit.base,
+            event_id=visit.event_id,
+            title=room.title,
+            message=room.message,
+            logo=room.logo,
+            accent=room.accent,
+            next_url=visit.next_url,
+            **place,  # type: ignore[arg-type] # fields of Page, all of them named where this is called
+        )
+        return self._trouble(request, page)
+
+    def _nowhere(self, request: Request, event_id: str, error: HttpError) -> Response:
+        page = Page(state="not_found", base=f"{ROOM_PATH}{quote(event_id, safe='')}")
+        return Response(error.status, render(page, _texts(request)), headers(page))
+
+    def _trouble(self, request: Request, page: Page) -> Response:
+        status = _STATUS.get(page.state, 200)
+        extra = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
+        return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+
+
+def _texts(request: Request) -> Texts:
+    return texts_in(language(", ".join(request.header_values("accept-language"))))
+
+
+def _state(status: StatusResponse, site: Site) -> State:
+    if status.status != "waiting":
+        return "ready"
+    if site.paused:
+        return "paused"
+    if site.max_active is not None and status.position <= _FIRST_IN_LINE:
+        return "full"
+    return "waiting"
+
+
+def _state_of(error: DaegiError) -> State:
+    return "busy" if isinstance(error, OverloadedError) else "unavailable"
+
+
+def _wants_json(request: Request) -> bool:
+    return any("application/json" in value for value in request.header_values("accept"))
+
+
+def _see_other(url: str, *cookies: Header) -> Response:
+    return Response(303, b"", (("location", url), ("cache-control", "no-store"), *cookies))

@@ -1,0 +1,71 @@
+"""Where a visitor goes after the room: a path of this host, or of an origin that the operator has named."""
+
+import posixpath
+import re
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+ROOM_PATH: Final = "/waiting-room/"
+
+_UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
+_UNFIT_ENCODED = re.compile(r"[\x00-\x1f\x7f\\]")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def is_safe(url: str, targets: Sequence[str]) -> bool:
+    """Whether a visitor may be sent there.
+
+    A path has to stay on this host: no `//`, also once its dot segments are gone, no backslash and no control
+    character, which browsers read as other things, and not the room itself, which would go around in circles. An
+    absolute URL has to have the origin of a target, compared in its parts, and no user in front of its host.
+    """
+    if _UNFIT.search(url) or _UNFIT_ENCODED.search(unquote(url)):
+        return False
+    if url.startswith("/"):
+        return _is_local(url)
+    origin = _origin(url)
+    return origin is not None and origin in {_origin(target) for target in targets}
+
+
+def is_origin(text: str) -> bool:
+    """Whether this is an origin: scheme, host and perhaps a port, and nothing more."""
+    return (
+        _origin(text) is not None and urlsplit(text).path in {"", "/"} and not _UNFIT.search(text) and "?" not in text
+    )
+
+
+def _is_local(url: str) -> bool:
+    path = url.partition("?")[0].partition("#")[0]
+    for spelled in (path, unquote(path)):
+        # normpath keeps two slashes at the beginning, as POSIX has it.
+        resolved = posixpath.normpath(spelled)
+        if spelled.startswith("//") or resolved.startswith("//") or "//" in spelled[:2]:
+            return False
+        if f"{resolved}/".lower().startswith(ROOM_PATH):
+            return False
+    # Segments that lead up may leave two slashes in front: /.//host, /x/..//host.
+    return not _leads_away(path) and not _leads_away(unquote(path))
+
+
+def _leads_away(path: str) -> bool:
+    """Whether a browser, which removes dot segments and keeps empty ones, would be left with `//`."""
+    left: list[str] = []
+    for segment in path.split("/")[1:]:
+        if segment == "..":
+            left = left[:-1]
+        elif segment != ".":
+            left.append(segment)
+    return len(left) > 1 and left[0] == ""
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    try:
+        parts: SplitResult = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    scheme = parts.scheme.lower()
+    if scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
+        return None
+    return scheme, parts.hostname.lower(), port or _DEFAULT_PORTS[scheme]

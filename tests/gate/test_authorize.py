@@ -1,0 +1,218 @@
+"""The gate's answers in each dialect, and what they cost."""
+
+import asyncio
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from shared.dev.redis_server import RedisServer
+from shared.tokens.signer import Signer
+from tests.gate.conftest import Declare, NewVisitor
+from tests.support.redis_monitor import Monitor
+from tests.support.settings import SECRET
+from tests.support.visits import SIGNER, ask_gate, pass_of, visit_room
+
+DIALECTS = ("nginx", "forwarded", "envoy")
+SCRIPT = {"Sec-Fetch-Mode": "cors", "Accept": "application/json"}
+FORM = {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}
+
+
+@pytest.fixture
+async def inside(declare: Declare, new_visitor: NewVisitor, event: str) -> httpx.AsyncClient:
+    """A visitor who walked in."""
+    await declare(rate=100, burst=100)
+    visitor = new_visitor()
+    assert (await visit_room(visitor, event)).headers["location"] == "/checkout"
+    return visitor
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "BREW"])
+async def test_a_good_pass_is_let_through_with_its_name(
+    inside: httpx.AsyncClient, event: str, dialect: str, method: str
+) -> None:
+    answer = await ask_gate(inside, event, dialect=dialect, method=method)
+    assert answer.status_code == 200
+    mine = pass_of(inside)
+    assert answer.headers["x-daegi-ticket"] == str(mine.ticket)
+    assert answer.headers["x-daegi-event"] == event
+    assert answer.headers["x-daegi-entered"] == str(mine.entered)
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_who_has_none_is_sent_to_the_room_with_what_they_asked_for(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(home="/welcome")
+    url = "/checkout?step=2&x=%2F%2Fa"
+    nobody = new_visitor()
+    for dialect, status, header in (
+        ("nginx", 401, "x-daegi-location"),
+        ("forwarded", 302, "location"),
+        ("envoy", 302, "location"),
+    ):
+        answer = await ask_gate(nobody, event, url, dialect=dialect)
+        assert answer.status_code == status
+        room = urlsplit(answer.headers[header])
+        assert room.path == f"/waiting-room/{event}"
+        assert not room.netloc
+        assert parse_qs(room.query) == {"next": [url]}
+        answer = await ask_gate(nobody, event, "//evil.example/x", dialect=dialect)
+        assert parse_qs(urlsplit(answer.headers[header]).query) == {"next": ["/welcome"]}
+
+
+async def test_what_is_no_navigation_is_refused_in_words_of_its_own(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare()
+    visitor = new_visitor()
+    visitor.headers.update(SCRIPT)
+    for dialect in ("forwarded", "envoy"):
+        answer = await ask_gate(visitor, event, dialect=dialect)
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "WAITING_ROOM"
+        assert answer.json()["error"]["room"].startswith(f"/waiting-room/{event}?next=")
+        assert int(answer.headers["retry-after"]) >= 1
+    answer = await ask_gate(visitor, event, dialect="nginx")
+    assert (answer.status_code, answer.content) == (403, b"")
+    assert answer.headers["x-daegi-location"].startswith(f"/waiting-room/{event}?next=")
+
+
+async def test_a_form_that_was_sent_gets_a_page_that_says_so(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare()
+    visitor = new_visitor()
+    visitor.headers.update(FORM)
+    answer = await ask_gate(visitor, event, method="POST")
+    assert answer.status_code == 429
+    assert answer.headers["content-type"].startswith("text/html")
+    assert f"/waiting-room/{event}" in answer.text
+    assert (await ask_gate(visitor, event, dialect="nginx", method="POST")).status_code == 403
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_preflight_goes_through_for_it_carries_no_cookies(
+    declare: Declare, new_visitor: NewVisitor, event: str, dialect: str
+) -> None:
+    await declare()
+    visitor = new_visitor()
+    visitor.headers.update({"Access-Control-Request-Method": "PUT", "Origin": "https://shop.example"})
+    assert (await ask_gate(visitor, event, dialect=dialect, method="OPTIONS")).status_code == 200
+    del visitor.headers["Access-Control-Request-Method"]
+    assert (await ask_gate(visitor, event, dialect=dialect, method="OPTIONS")).status_code != 200
+
+
+async def test_an_event_that_nobody_declared_has_no_gate(new_visitor: NewVisitor, event: str) -> None:
+    answer = await ask_gate(new_visitor(), f"{event}-unknown")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["code"] == "EVENT_NOT_FOUND"
+
+
+async def test_a_good_pass_costs_redis_nothing_once_it_was_renewed_and_a_bad_one_never(
+    inside: httpx.AsyncClient, new_visitor: NewVisitor, redis_server: RedisServer, event: str
+) -> None:
+    await ask_gate(inside, event)
+    name = next(name for name in inside.cookies if name.startswith("daegi_p_"))
+    mine, good = pass_of(inside), inside.cookies[name]
+    async with Monitor(redis_server.url) as monitor:
+        for _ in range(20):
+            assert (await ask_gate(inside, event)).status_code == 200
+        for bad in (
+            "", "x", good[:-1], good + "x", good.replace("p~", "w~", 1), good.replace(event, "another", 1),
+            Signer(["a secret that was retired"]).pass_token(event, mine.ticket, mine.entered, mine.until),
+            SIGNER.pass_token("another", mine.ticket, mine.entered, mine.until),
+            SIGNER.waiting(event, mine.ticket), SIGNER.reservation(event, mine.ticket, mine.entered),
+        ):  # fmt: skip
+            stranger = new_visitor()
+            stranger.headers["Cookie"] = f"{name}={bad}"
+            assert (await ask_gate(stranger, event)).status_code == 302
+        seen = [command for command in await monitor.commands() if f"{{{event}}}" in command]
+    # The site's settings are read once a second, and releases are asked for.
+    assert [command for command in seen if "EVALSHA" in command] == []
+
+
+async def test_of_many_cookies_of_one_name_the_good_one_counts(
+    inside: httpx.AsyncClient, new_visitor: NewVisitor, event: str
+) -> None:
+    await ask_gate(inside, event)
+    name = next(name for name in inside.cookies if name.startswith("daegi_p_"))
+    good = f"{name}={inside.cookies[name]}"
+    for cookies, status in (
+        ([*[f"{name}=stale-{i}" for i in range(15)], good], 200),
+        ([*[f"{name}=stale-{i}" for i in range(16)], good], 302),
+        ([f"other-{i}={'x' * 50}" for i in range(100)] + [good], 200),
+        ([good.replace("=", '="', 1) + '"'], 200),
+    ):
+        visitor = new_visitor()
+        visitor.headers["Cookie"] = "; ".join(cookies)
+        assert (await ask_gate(visitor, event)).status_code == status
+
+
+async def test_a_pass_found_gone_is_asked_for_once(
+    declare: Declare, new_visitor: NewVisitor, redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    await declare(rate=100, burst=100)
+    seconds, _ = await redis.time()
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    # Redis may have to be given the script first.
+    await ask_gate(visitor, event)
+    mine = pass_of(visitor)
+    name = next(name for name in visitor.cookies if name.startswith("daegi_p_"))
+    replay = SIGNER.pass_token(event, mine.ticket + 1, mine.entered, (int(seconds) - 60) * 1000)
+    stranger = new_visitor()
+    stranger.headers["Cookie"] = f"{name}={replay}"
+    async with Monitor(redis_server.url) as monitor:
+        for _ in range(40):
+            assert (await ask_gate(stranger, event)).status_code == 302
+        scripts = [it for it in await monitor.commands() if "EVALSHA" in it and f"{{{event}}}" in it]
+    assert len(scripts) == 1
+
+
+async def test_a_released_pass_is_good_no_more_and_its_cookie_goes(inside: httpx.AsyncClient, event: str) -> None:
+    await ask_gate(inside, event)
+    name = next(name for name in inside.cookies if name.startswith("daegi_p_"))
+    kept = inside.cookies[name]
+    answer = await inside.post(f"/api/v1/gate/{event}/release")
+    assert answer.json() == {"status": "released"}
+    assert not any(name.startswith("daegi_p_") for name in inside.cookies)
+    inside.headers["Cookie"] = f"{name}={kept}"
+    assert (await ask_gate(inside, event)).status_code == 302
+    # Again it changes nothing.
+    assert (await inside.post(f"/api/v1/gate/{event}/release")).json() == {"status": "released"}
+
+
+async def test_a_backend_releases_with_the_reservation_token(
+    declare: Declare, new_visitor: NewVisitor, event: str, http: httpx.AsyncClient
+) -> None:
+    await declare(rate=100, burst=100)
+    joined = (await http.post("/api/v1/queue/join", json={"event_id": event})).json()["waiting_token"]
+    reservation = (await http.post("/api/v1/queue/enter", json={"waiting_token": joined})).json()["reservation_token"]
+    described = await declare()
+    assert described["active"] == 1
+    path = f"/api/v1/gate/{event}/release"
+    assert (await http.post(path, json={"reservation_token": reservation})).status_code == 200
+    refused = await http.post(f"/api/v1/gate/{event}-other/release", json={"reservation_token": reservation})
+    assert refused.status_code == 400
+    for nothing in ({}, {"reservation_token": "r~forged"}, {"reservation_token": joined}):
+        assert (await http.post(path, json=nothing)).status_code == 400
+
+
+async def test_several_ask_at_once_and_are_renewed_once(
+    declare: Declare, new_visitor: NewVisitor, redis_server: RedisServer, event: str
+) -> None:
+    await declare(rate=100, burst=100)
+    visitor = new_visitor()
+    another = new_visitor()
+    await visit_room(another, event)
+    await ask_gate(another, event)
+    await visit_room(visitor, event)
+    async with Monitor(redis_server.url) as monitor:
+        answers = await asyncio.gather(*(ask_gate(visitor, event) for _ in range(30)))
+        assert {answer.status_code for answer in answers} == {200}
+        scripts = [it for it in await monitor.commands() if "EVALSHA" in it and f"{{{event}}}" in it]
+    assert len(scripts) == 1
+    assert SECRET not in "".join(scripts)

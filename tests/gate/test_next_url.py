@@ -1,0 +1,76 @@
+"""Where a visitor may be sent after the room: never to another host, whatever a browser makes of the URL."""
+
+import ada_url
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from api.serving.next_url import is_origin, is_safe
+
+SHOP = "https://shop.example"
+TARGETS = ("https://pay.example", "https://tickets.example:8443")
+
+PATHS = (
+    "/", "/checkout", "/checkout?step=2&x=%2F%2Fevil", "/a/../b", "/a//b", "/a?next=//evil.example", "/%20", "/~ann",
+    "/caf%C3%A9", "/a;b", "/waiting-rooms", "/x/waiting-room/concert", "/a/b/..", "/a#//evil",
+)  # fmt: skip
+ELSEWHERE = (
+    "", "//evil.example", "///evil.example", "/\\evil.example", "\\\\evil.example", "/%5Cevil.example",
+    "/.//evil.example", "/x/..//evil.example", "/%2e//evil.example", "/x/%2e%2e//evil.example", "/\tevil",
+    "/\t/evil", "/\n/evil", "/%0a/evil", "/%09/evil.example", "https:evil.example", "https:/evil.example",
+    "https:///evil.example", "evil.example", "javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x",
+    "http://pay.example", "https://pay.example:444", "https://pay.example.evil.example",
+    "https://pay.example@evil.example", "https://evil.example@pay.example", "https://user:pw@pay.example/",
+    "https://pay.example\\@evil.example", "https://evil.example/https://pay.example", "https://PAY.example.",
+    "//pay.example", "/waiting-room/", "/waiting-room/concert", "/Waiting-Room/concert", "/waiting-room",
+    "/x/../waiting-room/concert", "/%77aiting-room/concert", "/./waiting-room/x", " /checkout", "/ x", "/x\x00",
+    "/%00", "https://[::1", "https://pay.example:x", "ftp://pay.example",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("url", PATHS)
+def test_a_path_of_the_site_is_fine(url: str) -> None:
+    assert is_safe(url, ())
+    assert ada_url.URL(url, base=SHOP).host == "shop.example"
+
+
+@pytest.mark.parametrize("url", ["https://pay.example", "https://pay.example:443/x?y", "HTTPS://Tickets.example:8443/"])
+def test_so_is_an_origin_that_was_named(url: str) -> None:
+    assert is_safe(url, TARGETS)
+    assert not is_safe(url, ())
+
+
+@pytest.mark.parametrize("url", ELSEWHERE)
+def test_nowhere_else(url: str) -> None:
+    assert not is_safe(url, TARGETS)
+
+
+PIECES = (
+    "/", "\\", ".", "..", "%2e", "%2f", "%5c", "%09", "\t", "evil.example", "a", ":", "@", "?", "#", "https:",
+    "waiting-room", "//", ";", " ", "%00", "[", "x",
+)  # fmt: skip
+NO_ORIGINS = (
+    "", "shop.example", "https://", "https://shop.example/path", "https://a@shop.example", "https://shop.example?x",
+    "https://*.example ", "ftp://shop.example", "https://x:0x1",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join) | st.text(max_size=20))
+@example("/.//evil.example")
+@settings(max_examples=2000)
+def test_what_is_taken_for_a_path_stays_on_the_host_in_a_browser(url: str) -> None:
+    if is_safe(url, ()):
+        landed = ada_url.URL(url, base=f"{SHOP}/waiting-room/concert")
+        assert (landed.protocol, landed.host) == ("https:", "shop.example")
+        assert not landed.pathname.startswith("//")
+        assert not landed.pathname.lower().startswith("/waiting-room/")
+
+
+@pytest.mark.parametrize("text", ["https://shop.example", "http://shop.example:8080", "https://[2001:db8::1]:8443"])
+def test_an_origin_is_a_scheme_a_host_and_perhaps_a_port(text: str) -> None:
+    assert is_origin(text)
+
+
+@pytest.mark.parametrize("text", NO_ORIGINS)
+def test_nothing_else_is_one(text: str) -> None:
+    assert not is_origin(text)

@@ -1,0 +1,159 @@
+"""Real proxies with the recipes that we ship: only addresses are changed, and where temporary files go."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
+
+import pytest
+
+from shared.dev.redis_server import LOCALHOST
+from tests.support.paths import ROOT
+from tests.support.ports import free_port
+
+RECIPES = ROOT / "shared" / "recipes"
+
+
+class Proxy(ABC):
+    """`with Nginx(gate=8001, shop=9001, event="sale") as proxy:` starts it; nothing is left of it, also after failures.
+
+    `assets` says that the recipe leaves /assets/ open.
+    """
+
+    name: ClassVar[str]
+    program: ClassVar[str]
+    assets: ClassVar[bool] = True
+
+    def __init__(self, *, gate: int, shop: int, event: str) -> None:
+        self.gate, self.shop, self.event = gate, shop, event
+        self.port = free_port()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"daegi-{self.name}-")
+        self.folder = Path(self._folder.name)
+        # Started by root, servers give up their rights and still have to reach their temporary files.
+        self.folder.chmod(0o711)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        """Whether this machine has it."""
+        return shutil.which(cls.program, path=_PATH) is not None
+
+    def __enter__(self) -> Self:
+        if not self.is_installed():
+            self._folder.cleanup()
+            pytest.skip(f"{self.program} is not installed: apt-get install {self.name}")
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            # The whole session: some have children that outlive a killed parent.
+            for signum in (signal.SIGTERM, signal.SIGKILL):
+                try:
+                    os.killpg(self._process.pid, signum)
+                    self._process.wait(5)
+                except (ProcessLookupError, subprocess.TimeoutExpired):
+                    continue
+        self._folder.cleanup()
+
+    def log(self) -> str:
+        """What it has written."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
+
+    @abstractmethod
+    def configure(self) -> list[str]:
+        """Writes its configuration into `folder`; the command that runs it in the foreground."""
+
+    def recipe(self, file: str, changes: dict[str, str]) -> str:
+        """A recipe with other addresses. Each thing that is changed has to be in it."""
+        text = (RECIPES / file).read_text()
+        for old, new in changes.items():
+            assert old in text, f"{file} has no {old}"
+            text = text.replace(old, new)
+        return text
+
+    def _start(self) -> None:
+        command = self.configure()
+        with (self.folder / "output.log").open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={"PATH": _PATH, "HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 20
+        while not _answers(self.port):
+            assert self._process.poll() is None, f"{self.name} ended at once:\n{self.log()}"
+            assert time.monotonic() < deadline, f"{self.name} was not ready in 20 s:\n{self.log()}"
+            time.sleep(0.05)
+
+
+class Nginx(Proxy):
+    """nginx, unprivileged, in the foreground."""
+
+    name, program = "nginx", "nginx"
+
+    def configure(self) -> list[str]:
+        changes = {
+            "127.0.0.1:8000": f"{LOCALHOST}:{self.gate}",
+            "127.0.0.1:9000": f"{LOCALHOST}:{self.shop}",
+            "listen 80;": f"listen {LOCALHOST}:{self.port};",
+            "gate/checkout/nginx": f"gate/{self.event}/nginx",
+        }
+        (self.folder / "daegi.conf").write_text(self.recipe("nginx.conf", changes))
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "\n".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)
+        (self.folder / "nginx.conf").write_text(
+            f"daemon off; worker_processes 1; pid {self.folder}/nginx.pid; error_log {self.folder}/error.log info;\n"
+            "events { worker_connections 256; }\n"
+            f"http {{ access_log off; {temporary}\ninclude {self.folder}/daegi.conf; }}\n"
+        )
+        return [
+            self.program,
+            "-p",
+            str(self.folder),
+            "-e",
+            f"{self.folder}/error.log",
+            "-c",
+            f"{self.folder}/nginx.conf",
+        ]
+
+
+class Caddy(Proxy):
+    """Caddy, without its admin endpoint and without certificates."""
+
+    name, program = "caddy", "caddy"
+
+    def configure(self) -> list[str]:
+        changes = {
+            "127.0.0.1:8000": f"{LOCALHOST}:{self.gate}",
+            "127.0.0.1:9000": f"{LOCALHOST}:{self.shop}",
+            "shop.example {": f"http://:{self.port} {{\n\tbind {LOCALHOST}",
+            "gate/checkout/forwarded": f"gate/{self.event}/forwarded",
+        }
+        recipe = self.recipe("Caddyfile", changes)
+        (self.folder / "Caddyfile").write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{recipe}")
+        return [self.program, "run", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")]
+
+
+# Debian puts servers where only root looks for them.
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:/usr/local/sbin"
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((LOCALHOST, port)) == 0

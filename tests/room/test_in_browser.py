@@ -1,0 +1,239 @@
+"""The page's script in a real browser, against answers that are made up: `make look` installs what it needs."""
+
+import asyncio
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.room.preview import PreviewServer
+
+playwright = pytest.importorskip("playwright.async_api", reason="make look installs it")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+
+PLACE = {
+    "status": "waiting",
+    "state": "waiting",
+    "position": 10,
+    "people": 9,
+    "eta_sec": 600,
+    "waiting_time": 60,
+    "ready_for_entry": False,
+    "poll_after_ms": 200,
+    "approximate": False,
+}
+LOST = "We lost the connection. Your place is safe; we keep trying."
+
+
+@pytest.fixture
+def server() -> Iterator[PreviewServer]:
+    server = PreviewServer()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+async def page(server: PreviewServer) -> AsyncIterator[Any]:
+    """A tab whose addresses are the preview's; a fault of the script, or of the policy, fails the test."""
+    faults: list[str] = []
+    async with playwright.async_playwright() as started:
+        browser = await started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        context = await browser.new_context(base_url=server.url, locale="en-US")
+        page = await context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+        yield page
+        await browser.close()
+    assert faults == []
+
+
+async def answering(page: Any, call: str, body: object, status: int = 200, **headers: str) -> list[dict[str, str]]:
+    """From now on this is the answer to a call; the headers of each request as they come."""
+    asked: list[dict[str, str]] = []
+
+    async def answer(route: Any) -> None:
+        asked.append(route.request.headers)
+        text = {"body": body} if isinstance(body, str) else {"json": body}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        await route.fulfill(status=status, headers=named, **text)
+
+    await page.unroute(f"**/{call}?*")
+    await page.route(f"**/{call}?*", answer)
+    return asked
+
+
+async def refusing(page: Any, call: str, status: int, code: str, **headers: str) -> list[dict[str, str]]:
+    return await answering(page, call, {"error": {"code": code, "message": "", "trace_id": "1"}}, status, **headers)
+
+
+async def state(page: Any, expected: str) -> None:
+    await page.wait_for_selector(f"main[data-state={expected}]", timeout=20_000)
+
+
+async def says(page: Any, element: str, text: str) -> None:
+    asked = "([id, text]) => document.getElementById(id).textContent === text"
+    await page.wait_for_function(asked, arg=[element, text], timeout=20_000)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - what it waits for is a list that requests fill
+            await asyncio.sleep(0.02)
+
+
+async def test_it_joins_once_whatever_is_clicked_and_shows_the_place(page: Any) -> None:
+    joins = await answering(page, "join", {"status": "waiting"}, 202)
+    await answering(page, "place", PLACE)
+    await page.goto("/waiting-room/left")
+    # Faster than a double click, which finds the button gone.
+    await page.evaluate(
+        "() => { const form = document.getElementById('join'); form.requestSubmit(); form.requestSubmit(); }"
+    )
+    await state(page, "waiting")
+    assert len(joins) == 1
+    assert await page.inner_text("#ahead") == "9 people are ahead of you"
+    assert await page.title() == "8\u201313 min · Autumn concert"
+
+
+async def test_a_join_whose_answer_is_lost_is_repeated_with_its_key(page: Any, server: PreviewServer) -> None:
+    keys: list[str] = []
+
+    async def lose_the_first(route: Any) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        await (route.abort() if len(keys) == 1 else route.continue_())
+
+    await page.route("**/join?*", lose_the_first)
+    await page.goto("/waiting-room/join")
+    await state(page, "unavailable")
+    await state(page, "waiting")
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    assert len(keys[0]) == 32
+    assert server.calls == [("join", "join")]
+
+
+async def test_a_lost_connection_is_told_and_the_place_stays(page: Any) -> None:
+    await answering(page, "place", {**PLACE, "eta_sec": 240})
+    await page.goto("/waiting-room/waiting")
+    await page.context.set_offline(True)
+    await says(page, "trouble", LOST)
+    assert await page.is_visible("#wait b")
+    await page.context.set_offline(False)
+    await says(page, "trouble", "")
+
+
+@pytest.mark.parametrize("body", ["<html>bad gateway", {"error": {"code": "UNAVAILABLE"}}])
+async def test_a_failure_of_ours_or_of_a_proxy_costs_nobody_their_place(page: Any, body: object) -> None:
+    await answering(page, "place", body, 503, retry_after="1")
+    await page.goto("/waiting-room/join")
+    await says(page, "trouble", LOST)
+    await answering(page, "place", PLACE)
+    await state(page, "waiting")
+    await says(page, "trouble", "")
+
+
+async def test_the_page_follows_what_happens_to_the_line(page: Any) -> None:
+    await answering(page, "place", PLACE)
+    await page.goto("/waiting-room/join")
+    for name, headline in (
+        ("paused", "The line is paused"),
+        ("full", "It is full inside"),
+        ("waiting", "You are in line"),
+    ):
+        await answering(page, "place", {**PLACE, "state": name, "eta_sec": None})
+        await state(page, name)
+        await says(page, "headline", headline)
+    await refusing(page, "place", 404, "TOKEN_EXPIRED")
+    await state(page, "expired")
+    await answering(page, "place", PLACE)
+    await page.click("#join button")
+    await state(page, "waiting")
+    await refusing(page, "place", 404, "EVENT_NOT_FOUND")
+    await state(page, "not_found")
+
+
+async def test_a_wait_that_grows_is_told_and_spoken(page: Any) -> None:
+    await answering(page, "place", PLACE)
+    await page.goto("/waiting-room/join")
+    await state(page, "waiting")
+    await answering(page, "place", {**PLACE, "eta_sec": 1000})
+    await says(page, "trouble", "It is taking longer than expected.")
+    await says(page, "spoken", "You are in line: about 10 to 25 minutes")
+
+
+async def test_who_is_let_in_leaves_no_page_behind(page: Any) -> None:
+    await page.goto("/")
+    await answering(page, "place", {**PLACE, "status": "ready", "ready_for_entry": True})
+    enters = await answering(page, "enter", {"location": "/inside"})
+    await page.goto("/waiting-room/join")
+    await page.wait_for_url("**/inside")
+    assert len(enters) == 1
+    await page.go_back()
+    assert await page.title() == "Preview"
+
+
+async def test_not_yet_is_no_end(page: Any) -> None:
+    await answering(page, "place", {**PLACE, "status": "ready", "ready_for_entry": True})
+    await refusing(page, "enter", 403, "NOT_READY")
+    await page.goto("/waiting-room/join")
+    await state(page, "waiting")
+    await refusing(page, "enter", 409, "ALREADY_REDEEMED")
+    await state(page, "expired")
+
+
+async def test_without_cookies_it_does_not_join_again_and_again(page: Any, server: PreviewServer) -> None:
+    await refusing(page, "place", 400, "MISSING_TOKEN")
+    await page.goto("/waiting-room/join")
+    await state(page, "cookies_off")
+    assert server.calls == [("join", "join")]
+
+
+async def test_too_many_joins_wait_for_retry_after(page: Any) -> None:
+    joins = await refusing(page, "join", 429, "RATE_LIMITED", retry_after="1")
+    await page.goto("/waiting-room/join")
+    await state(page, "busy")
+    await until(lambda: len(joins) == 2)
+    await answering(page, "join", {"status": "waiting"}, 202)
+    await state(page, "waiting")
+
+
+async def test_a_page_that_comes_back_asks_at_once_and_one_that_is_shown_when_it_is_due(page: Any) -> None:
+    asked = await answering(page, "place", {**PLACE, "poll_after_ms": 600_000})
+    await page.goto("/waiting-room/waiting")
+    await page.evaluate("() => dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    await until(lambda: len(asked) == 1)
+    await says(page, "ahead", "9 people are ahead of you")
+    await page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    await page.evaluate("() => { Date.now = () => performance.timeOrigin + performance.now() + 601_000 }")
+    assert len(asked) == 1
+    await page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    await until(lambda: len(asked) == 2)
+
+
+async def test_keys_alone_are_enough_to_leave(page: Any, server: PreviewServer) -> None:
+    await page.goto("/waiting-room/waiting")
+    await page.focus("summary")
+    for key in ("Enter", "Tab", "Enter"):
+        await page.keyboard.press(key)
+    await page.wait_for_url("**/left")
+    assert server.calls == [("leave", "waiting")]
+
+
+async def test_notifications_are_asked_for_by_their_button_alone(page: Any) -> None:
+    await page.add_init_script(
+        "window.asked = 0; Notification.requestPermission = async () => { asked++; return 'granted'; };"
+    )
+    await answering(page, "place", PLACE)
+    await page.goto("/waiting-room/join")
+    await state(page, "waiting")
+    assert await page.evaluate("() => asked") == 0
+    await page.click("#notify")
+    await says(page, "notify", "We will notify you")
+    assert await page.evaluate("() => asked") == 1

@@ -1,0 +1,270 @@
+"""The way of a visitor over HTTP: probe, walk-in, place in line, pass, and all that may come between."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from shared.dev.redis_server import RedisServer
+from shared.line.keys import Keys
+from tests.gate.conftest import NAVIGATION, Declare, NewVisitor, declare, new_visitor, site_api
+from tests.support.processes import Api
+from tests.support.settings import ADMIN_KEY
+from tests.support.visits import SIGNER, ask_gate, pass_of, visit_room
+
+__all__ = ["declare", "new_visitor", "site_api"]
+
+JSON = {"Accept": "application/json", "Sec-Fetch-Mode": "cors"}
+CLOSED = {"rate": 0, "burst": 0}
+
+
+def state_of(page: httpx.Response) -> str:
+    """The state that a page shows."""
+    found = re.search(r'data-state="([a-z_]+)"', page.text)
+    assert found, page.text
+    return found[1]
+
+
+async def act(visitor: httpx.AsyncClient, event: str, what: str, next_url: str = "/checkout") -> httpx.Response:
+    """What the page's script sends."""
+    how = "GET" if what == "place" else "POST"
+    return await visitor.request(how, f"/waiting-room/{event}/{what}?next={next_url}", headers=JSON)
+
+
+async def test_when_nobody_waits_a_visitor_walks_in_and_sees_no_page(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=10, burst=10)
+    visitor = new_visitor()
+    assert (await ask_gate(visitor, event, "/checkout?step=2")).status_code == 302
+    answer = await visit_room(visitor, event, "%2Fcheckout%3Fstep%3D2")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/checkout?step=2")
+    assert (await ask_gate(visitor, event)).status_code == 200
+    totals = (await declare())["totals"]
+    assert (totals["joined"], totals["admitted"]) == (1, 1)
+    # With a pass the room leads on: room and gate must not send each other their visitor for ever.
+    assert (await visit_room(visitor, event)).headers["location"] == "/checkout"
+
+
+async def test_a_get_joins_nobody(declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str) -> None:
+    await declare(**CLOSED)
+    for _ in range(3):
+        visitor = new_visitor()
+        assert state_of(await visit_room(visitor, event)) == "join"
+        assert state_of(await visit_room(visitor, event)) == "join"
+    assert not await redis.exists(Keys().event(event).stream)
+
+
+@pytest.mark.parametrize(
+    "header", [{"Sec-Purpose": "prefetch"}, {"Sec-Fetch-Mode": "no-cors"}, {"Purpose": "prefetch"}]
+)
+async def test_nor_does_what_is_no_navigation_walk_in(
+    declare: Declare, new_visitor: NewVisitor, event: str, header: dict[str, str]
+) -> None:
+    await declare(rate=10, burst=10)
+    visitor = new_visitor()
+    visitor.headers.update(header)
+    assert state_of(await visit_room(visitor, event)) == "join"
+    assert (await declare())["totals"]["admitted"] == 0
+
+
+async def test_who_keeps_no_cookies_is_told_so(declare: Declare, site_api: Api, event: str) -> None:
+    await declare(rate=10, burst=10)
+    async with httpx.AsyncClient(base_url=site_api.url, headers=NAVIGATION) as http:
+        answer = await http.get(f"/waiting-room/{event}")
+        http.cookies.clear()
+        page = await http.get(answer.headers["location"])
+    assert (page.status_code, state_of(page)) == (200, "cookies_off")
+
+
+async def test_a_place_is_kept_by_the_cookie_whatever_is_clicked(
+    declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str
+) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    answers = await asyncio.gather(*(act(visitor, event, "join") for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["waiting_token"] for answer in answers}) == 1
+    assert await redis.xlen(Keys().event(event).stream) == 1
+    assert (await act(visitor, event, "join")).json()["waiting_token"] == answers[0].json()["waiting_token"]
+    for _ in range(2):
+        page = await visit_room(visitor, event)
+        assert state_of(page) in {"waiting", "paused", "full"}
+        assert answers[0].json()["waiting_token"] not in page.text
+        assert "w~" not in page.text
+    place = await act(visitor, event, "place")
+    assert place.status_code == 200
+    assert (place.json()["status"], place.json()["position"], place.json()["people"]) == ("waiting", 1, 0)
+    assert await redis.xlen(Keys().event(event).stream) == 1
+
+
+async def test_when_it_is_their_turn_they_go_in_by_script_or_by_reload(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    by_script, by_reload = new_visitor(), new_visitor()
+    for visitor in (by_script, by_reload):
+        await visit_room(visitor, event)
+        await act(visitor, event, "join")
+    refused = await act(by_script, event, "enter")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "NOT_READY")
+    await declare(rate=100, burst=100)
+    await asyncio.sleep(0.1)
+    assert (await act(by_script, event, "place")).json()["state"] == "ready"
+    entered = await act(by_script, event, "enter", "/checkout%3Fx")
+    assert entered.json() == {"location": "/checkout?x"}
+    answer = await visit_room(by_reload, event)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/checkout")
+    for visitor in (by_script, by_reload):
+        assert (await ask_gate(visitor, event)).status_code == 200
+        assert not any(name.startswith("daegi_w_") for name in visitor.cookies)
+    assert pass_of(by_script).ticket < pass_of(by_reload).ticket
+
+
+async def test_without_a_script_forms_do_the_same(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    joined = await visitor.post(f"/waiting-room/{event}/join?next=/checkout")
+    assert joined.status_code == 303
+    page = await visitor.get(joined.headers["location"])
+    assert state_of(page) in {"waiting", "full"}
+    assert "http-equiv" in page.text
+    left = await visitor.post(f"/waiting-room/{event}/leave?next=/checkout")
+    assert (left.status_code, state_of(left)) == (200, "left")
+    assert not any(name.startswith("daegi_w_") for name in visitor.cookies)
+    assert (await declare())["totals"]["left"] == 1
+
+
+@pytest.mark.parametrize(
+    "header", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
+)
+async def test_another_site_can_do_nothing_for_a_visitor(
+    declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str, header: dict[str, str]
+) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    visitor.headers.update(header)
+    for what in ("join", "enter", "leave"):
+        assert (await visitor.post(f"/waiting-room/{event}/{what}")).status_code == 403
+    assert not await redis.exists(Keys().event(event).stream)
+
+
+async def test_the_own_origin_may(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    visitor.headers["Origin"] = f"http://{visitor.base_url.netloc.decode()}"
+    assert (await act(visitor, event, "join")).status_code == 202
+
+
+@pytest.mark.parametrize("elsewhere", ["//evil.example", "https://evil.example/", "/%5Cevil", "/waiting-room/x", "%00"])
+async def test_a_next_elsewhere_is_refused_in_words(
+    declare: Declare, new_visitor: NewVisitor, event: str, elsewhere: str
+) -> None:
+    await declare(rate=10, burst=10)
+    page = await new_visitor().get(f"/waiting-room/{event}?next={elsewhere}")
+    assert page.status_code == 400
+    assert page.headers["content-type"].startswith("text/html")
+    assert "evil" not in page.headers.get("location", "")
+
+
+async def test_a_target_that_was_named_may_be_next(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
+    await declare(rate=10, burst=10, targets=["https://pay.example"])
+    answer = await visit_room(new_visitor(), event, "https%3A%2F%2Fpay.example%2Fx")
+    assert answer.headers["location"] == "https://pay.example/x"
+
+
+async def test_an_unknown_event_says_so_in_their_language(new_visitor: NewVisitor, event: str) -> None:
+    visitor = new_visitor()
+    visitor.headers["Accept-Language"] = "ko-KR,ko;q=0.9"
+    page = await visitor.get(f"/waiting-room/{event}-unknown")
+    assert (page.status_code, state_of(page)) == (404, "not_found")
+    assert '<html lang="ko"' in page.text
+
+
+async def test_a_place_that_is_gone_is_told_and_they_can_join_again(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    token = (await act(visitor, event, "join")).json()["waiting_token"]
+    await visitor.delete("/api/v1/queue/leave", params={"token": token})
+    name = next(name for name in visitor.cookies if name.startswith("daegi_w_"))
+    ticket = SIGNER.verify_waiting(token).ticket
+    # Its lease is over: an exact poll finds that the place is gone.
+    visitor.cookies.set(name, SIGNER.waiting(event, ticket, 1), domain="127.0.0.1", path="/")
+    page = await visit_room(visitor, event)
+    assert state_of(page) == "expired"
+    again = await act(visitor, event, "join")
+    assert again.status_code == 202
+    assert SIGNER.verify_waiting(again.json()["waiting_token"]).ticket > ticket
+
+
+async def test_over_https_cookies_are_secure_and_of_this_host_alone(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=10, burst=10)
+    visitor = new_visitor()
+    visitor.headers["X-Forwarded-Proto"] = "https"
+    cookie = (await visitor.get(f"/waiting-room/{event}")).headers["set-cookie"]
+    assert cookie.startswith("__Host-daegi_v_")
+    for attribute in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
+        assert attribute in cookie.split("; ")
+    assert "Domain" not in cookie
+
+
+async def test_assets_are_compressed_and_kept_for_ever(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
+    await declare(**CLOSED, accent="#0a7cff")
+    visitor = new_visitor()
+    page = await visit_room(visitor, event)
+    found = re.findall(r'(?:href|src)="(/waiting-room/-/[^"]+)"', page.text)
+    assert len(found) >= 3
+    total = len(page.content)
+    for url in found:
+        answer = await visitor.get(url, headers={"Accept-Encoding": "gzip"})
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+        total += int(answer.headers["content-length"])
+        again = await visitor.get(url, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert total < 40_000
+    assert (await visitor.get("/waiting-room/-/nothing.css")).status_code == 404
+
+
+@pytest.fixture
+async def fragile(own_server: RedisServer, event: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A visitor in line at an api whose Redis is about to go."""
+    with Api(own_server.url) as api:
+        admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        async with httpx.AsyncClient(base_url=api.url, headers=NAVIGATION) as http:
+            await http.put(f"/api/v1/admin/events/{event}", json={**CLOSED, "on_outage": "open"}, headers=admin)
+            await visit_room(http, event)
+            await act(http, event, "join")
+            yield http
+
+
+async def test_while_redis_is_gone_nobody_sees_a_blank_page_or_loses_their_place(
+    fragile: httpx.AsyncClient, own_server: RedisServer, event: str
+) -> None:
+    token = next(value for name, value in fragile.cookies.items() if name.startswith("daegi_w_"))
+    own_server.kill()
+    page = await visit_room(fragile, event)
+    assert state_of(page) in {"unavailable", "waiting", "full", "paused"}
+    assert page.status_code in {200, 503}
+    stranger = httpx.AsyncClient(base_url=fragile.base_url, headers=NAVIGATION)
+    page = await visit_room(stranger, event)
+    assert (page.status_code, state_of(page)) == (503, "unavailable")
+    assert int(page.headers["retry-after"]) >= 1
+    # This event lets people through meanwhile, and says so to the proxy.
+    answer = await ask_gate(stranger, event)
+    assert (answer.status_code, answer.headers["x-daegi-mode"]) == (200, "open")
+    await stranger.aclose()
+    kept = next(value for name, value in fragile.cookies.items() if name.startswith("daegi_w_"))
+    assert SIGNER.verify_waiting(kept).ticket == SIGNER.verify_waiting(token).ticket
