@@ -256,3 +256,17 @@ async def test_a_heartbeat_that_lands_after_the_enter_brings_nobody_back(room: R
     assert len(await room.redis.zrange(room.keys.heartbeat, 0, -1)) == 1
     await room.sweep(LIFE + 5)
     assert not await room.redis.exists(room.keys.heartbeat)
+
+
+async def test_a_reservation_from_a_time_that_is_yet_to_come_lasts_no_longer_than_any_other(
+    room: Room,
+) -> None:
+    [ticket] = await room.join()
+    [first] = await room.enter(ticket)
+    room.clock.advance(-10_000)
+    # With it goes what keeps session time from following the clock.
+    await room.redis.delete(room.keys.state)
+    [again] = await room.enter(ticket)
+    assert (again.code, again.issued) == (EnterCode.GRANTED, first.issued)
+    assert 0 < again.ttl <= 30_000
+    assert again.until <= room.now + 30_000
