@@ -107,6 +107,6 @@ def eta(position: int, standing: Standing) -> float | None:
     """Seconds until somebody at this position can enter; None while nobody can."""
     missing = position - standing.tokens
     # At rate 0 nobody beyond the tokens can enter, however fast the head of the line moved a moment ago.
-    if standing.paused or standing.damaged or (missing > 0 and standing.rate <= 0):
+    if standing.paused or standing.damaged or (missing > 0 and min(standing.rate, standing.eta_rate) <= 0):
         return None
     return min(missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0

@@ -175,7 +175,8 @@ class Line:
         keys = self._event_keys(event_id)
         reply = await self._redis.command("HMGET", keys.state, "session_version", "session_clock")
         version, session_clock = (int(float(value or 0)) for value in reply)
-        if version == known_version:
+        # A state that was lost has no version, and says nothing of what was released before.
+        if version and version == known_version:
             return replies.Ended(version, None, session_clock)
         return replies.Ended(version, frozenset(await self._members(keys.ended, RELEASED_CHUNK)), session_clock)
 

@@ -338,7 +338,7 @@ async def test_leave_releases_whoever_was_let_in(capped: Room, redeemed: bool) -
 
 async def test_leave_of_somebody_in_line_releases_nothing(capped: Room) -> None:
     await capped.leave(*await capped.join(2), 12)
-    assert (await capped.line.ended(capped.event, 0)).tickets is None
+    assert (await capped.line.ended(capped.event, 0)).tickets == set()
 
 
 async def test_a_process_that_knows_the_version_is_told_no_tickets(room: Room) -> None:
@@ -473,6 +473,22 @@ async def test_who_was_let_in_and_lost_keeps_their_reservation(capped: Room, ask
     assert len(await let_in(capped, 3)) == 2
 
 
+async def test_while_sessions_are_lost_nobody_whose_slot_was_given_away_is_let_in_again(capped: Room) -> None:
+    first, *_ = await let_in(capped, 3)
+    capped.clock.advance(PASS + SLACK)
+    await let_in(capped, 3)
+    await capped.redis.delete(capped.keys.sessions)
+    assert await code(capped, first.ticket) == EnterCode.NOT_READY
+
+
+async def test_what_was_released_is_told_after_the_loss_of_state_too(capped: Room) -> None:
+    (held,) = await let_in(capped)
+    known = await capped.line.ended(capped.event, -1)
+    await capped.line.release(capped.event, [held.ticket])
+    await capped.redis.delete(capped.keys.state)
+    assert (await capped.line.ended(capped.event, known.version)).tickets == {held.ticket}
+
+
 # Grace
 
 
@@ -598,6 +614,27 @@ async def test_standing_keeps_its_seven_fields_for_processes_of_an_older_version
     (ticket,) = await capped.join()
     reply = await capped.line._step("poll", capped.event, 0, ticket)
     assert len(reply[0]) == 7
+
+
+async def test_under_a_full_cap_a_promised_wait_goes_by_how_fast_sessions_end(make_room: MakeRoom) -> None:
+    room = make_room(admit_rate=10, admit_burst=40)
+    await room.line.configure(room.event, {"max_active": "20", "session_ttl": "100000"})
+    await let_in(room, 20)
+    tickets = await room.join(200)
+    # However fast people are called.
+    await room.poll(*tickets)
+    assert (await room.standing()).eta_rate == pytest.approx(0.2)
+    # While there are slots it is as fast as the bucket for those who get one.
+    await room.line.configure(room.event, {"max_active": "120"})
+    assert (await room.standing()).eta_rate == pytest.approx(200 / (100 / 10 + 100 / 1.2), rel=0.05)
+    await room.line.configure(room.event, {"max_active": "220"})
+    assert (await room.standing()).eta_rate >= 10
+
+
+async def test_a_cap_of_nobody_promises_no_wait_at_all(capped: Room) -> None:
+    await capped.join(3)
+    await capped.line.configure(capped.event, {"max_active": "0"})
+    assert (await capped.standing()).eta_rate == 0
 
 
 # Walking in

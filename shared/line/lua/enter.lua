@@ -48,7 +48,7 @@ local function grant_again(ticket)
   -- The clock may have jumped back, and what kept session time from following it may be lost.
   local good_until = within_session_limit(event, first, min(issued, session_now) + pass_ttl)
   if good_until <= session_now then return answer(ENTER_GONE, 0) end
-  if not keep_session(event, ticket, good_until) then return answer(ENTER_NOT_READY, 1) end
+  if not keep_session(event, ticket, good_until, not has_lapsed) then return answer(ENTER_NOT_READY, 1) end
   if has_lapsed then issue_reservation(ticket, issued, who) end
   answer_granted(issued, first, good_until)
 end

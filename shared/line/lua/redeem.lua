@@ -15,7 +15,7 @@ if not redeemed then
   if issued ~= tonumber(issue) or now - issued >= event.pass_ttl then return {REDEEM_EXPIRED, '', 0} end
   local entered = tonumber(call('ZSCORE', ADMITTED, ticket) or issued)
   local good_until = within_session_limit(event, entered, now + event.session_ttl)
-  if not keep_session(event, ticket, good_until) then return {REDEEM_EXPIRED, '', 0} end
+  if not keep_session(event, ticket, good_until, true) then return {REDEEM_EXPIRED, '', 0} end
   save_state(event)
   redeem_reservation(ticket, issued, key, who)
   add_to_total('redeemed', 1)

@@ -24,7 +24,7 @@ for i, ticket in ipairs(tickets) do
   if released[i] or not (runs or was_lost) or good_until <= now then
     results[i] = '0'
   else
-    lengthen_session(event, ticket, good_until, true)
+    lengthen_session(event, ticket, max(good_until, pass_until), true)
     note_arrival(ticket)
     results[i] = int(good_until)
   end

@@ -144,7 +144,7 @@ class Asked(Event):
         if lapsed and self.now - first > LIFE and not grace:
             return _refused(EnterCode.GONE)
         issued = now if lapsed else held.issued
-        if not self.keep(ticket, issued + self.pass_ttl):
+        if not self.keep(ticket, issued + self.pass_ttl, runs=not lapsed):
             return _refused(EnterCode.NOT_READY, 1)
         held.issued = issued
         return EnterCode.GRANTED, 0, issued, issued + self.pass_ttl - now, first, issued + self.pass_ttl
@@ -182,7 +182,7 @@ class Asked(Event):
 
     def _arrives(self, ticket: int) -> bool:
         self.begin()
-        return self.keep(ticket, self.session_now + self.session_ttl)
+        return self.keep(ticket, self.session_now + self.session_ttl, runs=True)
 
 
 def _refused(code: EnterCode, position: int = 0) -> tuple[int, int, int, int, int, int]:

@@ -263,17 +263,20 @@ class Event:
         if ticket not in self.sessions and not known:
             state.active = (state.active or 0) + 1
         end = until + SLACK
+        if ticket not in self.sessions and known and self.lost:
+            end = max(end, state.sessions_lost)
         self.sessions[ticket] = max(self.sessions.get(ticket, 0), end)
         state.session_latest, state.session_clock = max(state.session_latest, end), self.session_now
 
-    def keep(self, ticket: int, until: int) -> bool:
+    def keep(self, ticket: int, until: int, *, runs: bool) -> bool:
         """The session of one who was admitted before; whether there is one, or an opening."""
         self.count_sessions()
         if self.sessions.get(ticket, 0) >= until + SLACK:
             return True
-        if ticket not in self.sessions and not self.lost and self.cap is not None and self.free < 1:
+        lost = ticket not in self.sessions and runs and self.lost
+        if not (ticket in self.sessions or lost or self.cap is None or self.free >= 1):
             return False
-        self.lengthen(ticket, until, known=self.lost)
+        self.lengthen(ticket, until, known=lost)
         return True
 
     def release(self, ticket: int) -> bool:

@@ -51,6 +51,16 @@ local function openings(event)
   return min(event.tokens, free_slots(event))
 end
 
+-- What a rate in people/s comes to for the last in line: the free slots are filled at that rate, then people come in
+-- only as fast as sessions end.
+local function rate_under_cap(event, rate)
+  local people = event.waiting + event.called
+  if not event.max_active or rate <= 0 or people == 0 then return rate end
+  local free, ending = max(0, free_slots(event)), event.max_active * 1000 / event.session_ttl
+  if people <= free or ending >= rate then return rate end
+  return people / (free / rate + (people - free) / ending)
+end
+
 -- Whether no session may be taken away: the system itself may have kept people from renewing theirs. Where a caller
 -- says so (grace), this holds for the next ready_ttl.
 local function sessions_are_held(event, grace)
@@ -104,17 +114,24 @@ local function lengthen_session(event, ticket, good_until, is_known)
   local added = call('ZADD', SESSIONS, 'GT', int(ends), ticket)
   event.inside = event.inside + added
   if added == 1 and not is_known then set_state(event, 'active', (event.state.active or 0) + 1) end
+  if added == 1 and is_known and event.sessions_lost then
+    -- Its holder may have a pass that is good for longer, given before it was lost.
+    ends = max(ends, event.state.sessions_lost)
+    call('ZADD', SESSIONS, int(ends), ticket)
+  end
   if ends > (event.state.session_latest or 0) then set_state(event, 'session_latest', ends) end
   set_state(event, 'session_clock', event.session_now)
 end
 
 -- The same for one who was admitted before and may have lost their slot since. Returns false if so, and none is free.
-local function keep_session(event, ticket, good_until)
+-- runs: whether their reservation does. If there is no session for it, that is one of those that were lost.
+local function keep_session(event, ticket, good_until, runs)
   load_sessions(event)
   local ends = call('ZSCORE', SESSIONS, ticket)
   if ends and tonumber(ends) >= good_until + SESSION_SLACK then return true end
-  if not (ends or event.sessions_lost or not event.max_active or free_slots(event) >= 1) then return false end
-  lengthen_session(event, ticket, good_until, event.sessions_lost)
+  local was_lost = not ends and runs and event.sessions_lost
+  if not (ends or was_lost or not event.max_active or free_slots(event) >= 1) then return false end
+  lengthen_session(event, ticket, good_until, was_lost)
   return true
 end
 
