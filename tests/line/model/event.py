@@ -53,6 +53,7 @@ class State:
     walked: int = 0
     walked_off: int = 0
     active: int | None = None
+    present: int = 0
     session_clock: int = 0
     session_latest: int = 0
     session_version: int = 0
@@ -220,14 +221,11 @@ class Event:
         """Finds out whether some were lost."""
         state, now, inside = self.state, self.session_now, len(self.sessions)
         known = state.active if state.active is not None else UNKNOWN if inside else 0
-        if known != inside:
-            if not state.sessions_lost:
-                longest = now + max(self.session_ttl, self.pass_ttl) + SLACK
-                state.active, state.sessions_lost = known, state.session_latest or longest
-            if state.sessions_lost <= now:
-                state.active = inside
-        if known == inside or state.sessions_lost <= now:
-            state.sessions_lost = 0
+        if known != inside and (not state.sessions_lost or state.present != inside):
+            latest = state.session_latest or now + max(self.session_ttl, self.pass_ttl) + SLACK
+            state.active, state.present, state.sessions_lost = known, inside, max(state.sessions_lost, latest)
+        if state.sessions_lost and (known == inside or state.sessions_lost <= now):
+            state.active, state.sessions_lost = inside, 0
         self.lost = state.sessions_lost > 0
 
     @property
@@ -253,15 +251,20 @@ class Event:
         for ticket in over:
             del self.sessions[ticket]
         if over:
-            assert self.state.active is not None
-            self.state.active -= len(over)
+            self._count(-len(over), known=False)
             self.state.session_clock = now
+
+    def _count(self, change: int, *, known: bool) -> None:
+        if not known:
+            self.state.active = (self.state.active or 0) + change
+        if self.lost:
+            self.state.present += change
 
     def lengthen(self, ticket: int, until: int, *, known: bool) -> None:
         """Its session; `known`: whether it was counted before."""
         state = self.state
-        if ticket not in self.sessions and not known:
-            state.active = (state.active or 0) + 1
+        if ticket not in self.sessions:
+            self._count(1, known=known)
         end = until + SLACK
         if ticket not in self.sessions and known and self.lost:
             end = max(end, state.sessions_lost)

@@ -16,27 +16,35 @@ local SESSIONS_PRUNED = 100
 -- `active` once the state was lost: it equals no count.
 local ACTIVE_UNKNOWN = -1000000000
 
--- Reads how many are inside, and whether some were lost. Changes nothing of the keys themselves.
+-- Reads how many are inside, and whether some were lost: then `present` counts those that are left or put back, so that
+-- a second loss shows, too. Changes nothing of the keys themselves.
 local function load_sessions(event)
   if event.inside then return end
-  read_state(event, 'active', 'session_latest', 'sessions_lost', 'session_hold', 'shut')
+  read_state(event, 'active', 'present', 'session_latest', 'sessions_lost', 'session_hold', 'shut')
   local state, inside, now = event.state, call('ZCARD', SESSIONS), event.session_now
   event.inside = inside
   local active = state.active or (inside == 0 and 0 or ACTIVE_UNKNOWN)
   local lost_until = state.sessions_lost or 0
-  if active ~= inside then
-    if lost_until == 0 then
-      lost_until = state.session_latest or now + max(event.session_ttl, event.pass_ttl) + SESSION_SLACK
-      set_state(event, 'active', active)
-      set_state(event, 'sessions_lost', lost_until)
-    end
-    if lost_until <= now then set_state(event, 'active', inside) end
+  if active ~= inside and (lost_until == 0 or state.present ~= inside) then
+    lost_until = max(lost_until, state.session_latest or now + max(event.session_ttl, event.pass_ttl) + SESSION_SLACK)
+    set_state(event, 'active', active)
+    set_state(event, 'present', inside)
+    set_state(event, 'sessions_lost', lost_until)
   end
   if lost_until ~= 0 and (active == inside or lost_until <= now) then
     lost_until = 0
+    set_state(event, 'active', inside)
     set_state(event, 'sessions_lost', 0)
   end
   event.sessions_lost = lost_until ~= 0
+end
+
+-- Notes that sessions were put in or taken out. is_known: `active` counts them already, for they were lost.
+local function count_sessions(event, change, is_known)
+  local state = event.state
+  event.inside = event.inside + change
+  if not is_known then set_state(event, 'active', (state.active or 0) + change) end
+  if event.sessions_lost then set_state(event, 'present', state.present + change) end
 end
 
 -- How many more the cap lets in; below 0 if it was lowered.
@@ -96,8 +104,7 @@ local function prune_sessions(event, held)
   end
   if #over > 0 then
     call('ZREM', SESSIONS, unpack(over))
-    event.inside = event.inside - #over
-    set_state(event, 'active', event.state.active - #over)
+    count_sessions(event, -#over, false)
     set_state(event, 'session_clock', event.session_now)
   end
   return #over
@@ -112,8 +119,7 @@ end
 local function lengthen_session(event, ticket, good_until, is_known)
   local ends = good_until + SESSION_SLACK
   local added = call('ZADD', SESSIONS, 'GT', int(ends), ticket)
-  event.inside = event.inside + added
-  if added == 1 and not is_known then set_state(event, 'active', (event.state.active or 0) + 1) end
+  if added == 1 then count_sessions(event, 1, is_known) end
   if added == 1 and is_known and event.sessions_lost then
     -- Its holder may have a pass that is good for longer, given before it was lost.
     ends = max(ends, event.state.sessions_lost)
