@@ -473,6 +473,34 @@ async def test_who_was_let_in_and_lost_keeps_their_reservation(capped: Room, ask
     assert len(await let_in(capped, 3)) == 2
 
 
+async def test_a_clock_that_jumps_back_revives_no_pass_that_was_waited_for(capped: Room) -> None:
+    held = await let_in(capped, 3)
+    await capped.redis.delete(capped.keys.sessions)
+    (ticket,) = await capped.join()
+    assert await code(capped, ticket) == EnterCode.NOT_READY
+    capped.clock.advance(PASS + SLACK)
+    assert (await capped.poll(ticket))[0].code == PollCode.READY
+    capped.clock.advance(-20)
+    assert await renew(capped, *held) == []
+
+
+async def test_sessions_that_were_put_back_may_be_lost_again(capped: Room) -> None:
+    held = await renew(capped, *await let_in(capped, 3))
+    await capped.redis.delete(capped.keys.sessions)
+    capped.clock.advance(TTL + SLACK - 1)
+    (again,) = await renew(capped, held[0]._replace(until=capped.now + 1))
+    await capped.redis.delete(capped.keys.sessions)
+    (ticket,) = await capped.join()
+    capped.clock.advance(1)
+    # The others are outside by now.
+    assert await code(capped, ticket) == EnterCode.NOT_READY
+    assert len(await renew(capped, again)) == 1
+    capped.clock.advance(TTL - 1)
+    assert await code(capped, ticket) == EnterCode.NOT_READY
+    capped.clock.advance(SLACK)
+    assert (await capped.poll(ticket))[0].code == PollCode.READY
+
+
 async def test_while_sessions_are_lost_nobody_whose_slot_was_given_away_is_let_in_again(capped: Room) -> None:
     first, *_ = await let_in(capped, 3)
     capped.clock.advance(PASS + SLACK)

@@ -221,11 +221,13 @@ class Event:
         """Finds out whether some were lost."""
         state, now, inside = self.state, self.session_now, len(self.sessions)
         known = state.active if state.active is not None else UNKNOWN if inside else 0
-        if known != inside and (not state.sessions_lost or state.present != inside):
+        change = inside - state.present if state.sessions_lost else 0
+        loss = (known != inside and (change > 0 or not state.sessions_lost)) or change < 0
+        if loss:
             latest = state.session_latest or now + max(self.session_ttl, self.pass_ttl) + SLACK
             state.active, state.present, state.sessions_lost = known, inside, max(state.sessions_lost, latest)
-        if state.sessions_lost and (known == inside or state.sessions_lost <= now):
-            state.active, state.sessions_lost = inside, 0
+        if state.sessions_lost and ((known == inside and not loss) or state.sessions_lost <= now):
+            state.active, state.sessions_lost, state.session_clock = inside, 0, now
         self.lost = state.sessions_lost > 0
 
     @property

@@ -110,7 +110,9 @@ class Model(Asked):
         self.count_sessions()
         self.prune_sessions(held=self.state.grace > self.now or self.are_held())
         now = self.session_now
-        self.ended = {ticket: end for ticket, end in self.ended.items() if end > now or ticket in self.sessions}
+        kept = {ticket: end for ticket, end in self.ended.items() if end > now or ticket in self.sessions}
+        if kept != self.ended:
+            self.ended, self.state.session_clock = kept, now
 
     def _forget_admitted(self, limit: int) -> int:
         old = _first(limit, self.admitted, at_most=self.now - LIFE - self.pass_ttl)

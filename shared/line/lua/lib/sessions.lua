@@ -25,16 +25,19 @@ local function load_sessions(event)
   event.inside = inside
   local active = state.active or (inside == 0 and 0 or ACTIVE_UNKNOWN)
   local lost_until = state.sessions_lost or 0
-  if active ~= inside and (lost_until == 0 or state.present ~= inside) then
+  local change = lost_until ~= 0 and inside - state.present or 0
+  local loss = lost_until == 0 and inside ~= active or change < 0 or change > 0 and inside ~= active
+  if loss then
     lost_until = max(lost_until, state.session_latest or now + max(event.session_ttl, event.pass_ttl) + SESSION_SLACK)
     set_state(event, 'active', active)
     set_state(event, 'present', inside)
     set_state(event, 'sessions_lost', lost_until)
   end
-  if lost_until ~= 0 and (active == inside or lost_until <= now) then
+  if lost_until ~= 0 and (active == inside and not loss or lost_until <= now) then
     lost_until = 0
     set_state(event, 'active', inside)
     set_state(event, 'sessions_lost', 0)
+    set_state(event, 'session_clock', now)
   end
   event.sessions_lost = lost_until ~= 0
 end
@@ -159,6 +162,9 @@ end
 local function prune_ended(event)
   -- First goes the session itself: after the other order it could be renewed.
   local over = find_over(event, ENDED, SESSIONS, false)
-  if #over > 0 then call('ZREM', ENDED, unpack(over)) end
+  if #over > 0 then
+    call('ZREM', ENDED, unpack(over))
+    set_state(event, 'session_clock', event.session_now)
+  end
   return #over
 end
