@@ -484,6 +484,23 @@ async def test_a_clock_that_jumps_back_revives_no_pass_that_was_waited_for(cappe
     assert await renew(capped, *held) == []
 
 
+@pytest.mark.parametrize("found", [True, False])
+async def test_a_session_that_was_put_back_lasts_as_long_as_any_of_its_passes(capped: Room, found: bool) -> None:
+    first, *_ = await let_in(capped, 2)
+    (longer,) = await renew(capped, first)
+    await capped.line.configure(capped.event, {"session_ttl": "5000"})
+    (shorter,) = await renew(capped, longer)
+    if found:
+        await capped.redis.delete(capped.keys.sessions)
+        await renew(capped, shorter)
+    else:
+        # A replica that was behind took over: nobody knows what it lacks.
+        await capped.redis.zrem(capped.keys.sessions, longer.ticket)
+        await capped.redis.hincrby(capped.keys.state, "active", -1)
+        await renew(capped, longer)
+    assert (await ends(capped))[longer.ticket] == longer.until + SLACK * 1000 - capped.now
+
+
 async def test_sessions_that_were_put_back_may_be_lost_again(capped: Room) -> None:
     held = await renew(capped, *await let_in(capped, 3))
     await capped.redis.delete(capped.keys.sessions)
