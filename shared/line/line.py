@@ -136,12 +136,11 @@ class Line:
         """Lets in whoever is called while there are openings."""
         standing, flat = await self._step("enter", event_id, int(grace), *tickets, acknowledged=True)
         entered = []
-        for i in range(0, len(flat), 5):
-            code, *values = flat[i : i + 5]
+        for code, value in zip(flat[::2], flat[1::2], strict=True):
             if code == replies.EnterCode.GRANTED:
-                entered.append(replies.Entered(code, 0, *map(int, values)))
+                entered.append(replies.Entered(code, 0, *map(int, value.split())))
             else:
-                entered.append(replies.Entered(code, int(values[0]), 0, 0, 0, 0))
+                entered.append(replies.Entered(code, int(value), 0, 0, 0, 0))
         return Standing.parse(standing), entered
 
     async def leave(self, event_id: str, tickets: Sequence[int]) -> int:

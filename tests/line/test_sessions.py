@@ -496,7 +496,7 @@ async def test_a_session_that_was_put_back_lasts_as_long_as_any_of_its_passes(ca
     else:
         # A replica that was behind took over: nobody knows what it lacks.
         await capped.redis.zrem(capped.keys.sessions, longer.ticket)
-        await capped.redis.hincrby(capped.keys.state, "active", -1)
+        await capped.redis.hincrby(capped.keys.state, "active", -1)  # type: ignore[misc]
         await renew(capped, longer)
     assert (await ends(capped))[longer.ticket] == longer.until + SLACK * 1000 - capped.now
 

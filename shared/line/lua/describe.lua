@@ -1,5 +1,5 @@
 -- All there is to say about an event, for its operators. Changes nothing.
--- include: basics, event, keys, sessions
+-- include: basics, event, keys, openings
 -- KEYS     as keys
 -- ARGV     as event
 -- Returns  1 if it is declared, 1 if it has a state, log entries, called, absent, admitted (recent), burst in

@@ -1,9 +1,10 @@
 -- Lets in whoever of a batch of tickets is called and has an opening: one ticket, one reservation, however often asked.
--- include: basics, codes, depart, door, event, keys, log, reservation, sessions, state
+-- include: basics, codes, depart, door, event, keys, log, openings, reservation, sessions, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; then the tickets
--- Returns  standing, and five a ticket: code (EnterCode), then when granted the time of issue, the rest of the
---          reservation's TTL, the time of the first grant and until when the pass is good in ms, else position and 0
+-- Returns  standing, and two a ticket: code (EnterCode), then when granted the time of issue, the rest of the
+--          reservation's TTL, the time of the first grant and until when the pass is good, in ms with blanks between,
+--          else the position
 -- Complexity O(log N) a ticket
 local event, refused = load_event()
 if refused then return refused end
@@ -14,15 +15,19 @@ local locations = touch_and_locate(event, door, tickets)
 open_door(event, door, grace)
 
 local now, session_now, pass_ttl, called_at = event.now, event.session_now, event.pass_ttl, door.called_at
-local granted, results = 0, {}
-local function answer(code, place)
-  for _, value in ipairs({code, place, 0, 0, 0}) do results[#results + 1] = value end
+local results = {}
+local function answer(code, value)
+  results[#results + 1] = code
+  results[#results + 1] = value
 end
-local function answer_granted(issued, entered, good_until)
-  for _, value in ipairs({ENTER_GRANTED, int(issued), int(good_until - session_now), int(entered), int(good_until)}) do
-    results[#results + 1] = value
-  end
+local function times(issued, entered, good_until)
+  return format('%.0f %.0f %.0f %.0f', issued, good_until - session_now, entered, good_until)
 end
+
+-- Those who are let in for the first time: one answer for all, and one write at the end.
+local let_in, let_in_who, is_let_in = {}, {}, {}
+local first_until = within_session_limit(event, session_now, session_now + pass_ttl)
+local first_times = times(session_now, session_now, first_until)
 
 -- Whether the system itself may have kept people from coming: this ingress knows of a gap, a sweep has found one, or
 -- the next one will. A third of a heartbeat TTL without a sweep is a gap however many events there are (expiry.py).
@@ -50,7 +55,7 @@ local function grant_again(ticket)
   if good_until <= session_now then return answer(ENTER_GONE, 0) end
   if not keep_session(event, ticket, good_until, not has_lapsed) then return answer(ENTER_NOT_READY, 1) end
   if has_lapsed then issue_reservation(ticket, issued, who) end
-  answer_granted(issued, first, good_until)
+  answer(ENTER_GRANTED, times(issued, first, good_until))
 end
 
 local function grant(ticket, when_called)
@@ -58,17 +63,19 @@ local function grant(ticket, when_called)
   if when_called <= now and when_called > now - event.call_fresh then door.fresh_calls = door.fresh_calls - 1 end
   door.stale_calls = nil
   take_tokens(event, 1)
-  answer_granted(session_now, session_now, admit(event, ticket, who))
-  granted = granted + 1
+  if event.max_active then event.inside = event.inside + 1 end
+  let_in[#let_in + 1], let_in_who[#let_in_who + 1], is_let_in[ticket] = ticket, who, true
+  answer(ENTER_GRANTED, first_times)
 end
 
-local let_in = {}
 for i, ticket in ipairs(tickets) do
   local location, when = locations[i], called_at[ticket]
   -- The door may have called them just now.
   if not when and location and location ~= 'admitted' then when = tonumber(call('ZSCORE', CALLED, ticket)) end
   -- A ticket may be twice in one batch.
-  if location == 'admitted' or let_in[ticket] then
+  if is_let_in[ticket] then
+    answer(ENTER_GRANTED, first_times)
+  elseif location == 'admitted' then
     grant_again(ticket)
   elseif not location then
     answer(ENTER_GONE, 0)
@@ -83,9 +90,12 @@ for i, ticket in ipairs(tickets) do
     answer(ENTER_NOT_READY, 0)
   else
     grant(ticket, when)
-    let_in[ticket] = true
   end
 end
+if #let_in > 0 then
+  if event.max_active then event.inside = event.inside - #let_in end
+  admit(event, let_in, let_in_who, first_until)
+end
 save_state(event)
-add_to_total('admitted', granted)
+add_to_total('admitted', #let_in)
 return {standing(event), results}

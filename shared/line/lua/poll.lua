@@ -1,5 +1,5 @@
 -- Where a batch of tickets stands: writes their heartbeats, opens the door, and says their exact positions.
--- include: codes, door, event, sessions, state
+-- include: codes, door, event, openings, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; then the tickets
 -- Returns  standing, and two a ticket: code (PollCode) and position

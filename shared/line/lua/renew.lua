@@ -1,5 +1,5 @@
 -- Renews the sessions of a batch of passes; the first renewal is the arrival.
--- include: basics, event, keys, reservation, sessions, state
+-- include: basics, event, keys, openings, pruning, reservation, sessions, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; then three a pass: its ticket, until when it is good and
 --          when it was let in, in ms

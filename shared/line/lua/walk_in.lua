@@ -1,6 +1,6 @@
 -- Lets somebody in who never stood in line, because nobody does and there is an opening. Their entry is logged and
 -- deleted, so that the log remembers the ticket as given.
--- include: basics, door, event, keys, log, reservation, sessions, state
+-- include: basics, door, event, keys, log, openings, pruning, sessions, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP 1 during door grace, else 0; who comes, as in enqueue
 -- Returns  their ticket, when they were let in and until when their pass is good in ms; or nothing: then they wait
@@ -27,7 +27,8 @@ call('XADD', LOG, entry_id(last), 'u', who)
 call('XDEL', LOG, entry_id(last))
 set_state(event, 'last', last)
 take_tokens(event, 1)
-local good_until = admit(event, ticket, who)
+local good_until = within_session_limit(event, now, now + event.pass_ttl)
+admit(event, {ticket}, {who}, good_until)
 save_state(event)
 add_to_total('joined', 1)
 add_to_total('admitted', 1)

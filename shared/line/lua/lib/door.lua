@@ -1,5 +1,5 @@
 -- The door and the places in front of it.
--- include: basics, keys, log, sessions, speed, state
+-- include: basics, keys, log, openings, pruning, speed, state
 -- KEYS     as keys
 -- ARGV     none
 -- Returns  nothing: it defines

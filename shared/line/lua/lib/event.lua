@@ -1,5 +1,5 @@
 -- The event as every step sees it: the time, the settings in force, its counts and its state.
--- include: basics, clock, keys, log, sessions, speed, state
+-- include: basics, clock, keys, log, openings, speed, state
 -- KEYS     as keys
 -- ARGV     1 clock override in us, or '' for the server's TIME   2 rate, people/s   3 burst
 --          4 pass_ttl   5 heartbeat_ttl   6 ready_ttl   7 call_fresh   8 dedupe_ttl   9 line_ttl, all in ms
@@ -39,7 +39,7 @@ local function load_event()
     state = {}, unsaved = {},
     -- Found below. is_new: nobody has ever joined, or everything was forgotten since.
     log_lost = false, damaged = false, is_new = false, tokens = 0, session_now = now,
-    -- See sessions.lua. inside is nil until load_sessions.
+    -- See openings.lua. inside is nil until load_sessions.
     inside = nil, sessions_lost = false,
   }
   read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'eta_rate', 'eta_at',

@@ -1,7 +1,7 @@
 -- The reservations of admitted tickets, as they stand in `passes`: time of issue in ms, a digit ('0' issued, '1'
 -- redeemed, '2' arrived without being redeemed), the digest of the Idempotency-Key that redeemed it if it had one, and
 -- who holds it. Their times, and those in `admitted`, are session time.
--- include: basics, keys, sessions
+-- include: basics, keys
 -- KEYS     as keys
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -35,15 +35,4 @@ local function cancel_reservation(ticket)
   call('HDEL', PASSES, ticket)
   call('ZREM', ADMITTED, ticket)
   return true
-end
-
--- Lets a ticket in for the first time. Returns until when its pass is good, in ms.
-local function admit(event, ticket, who)
-  load_sessions(event)
-  local now = event.session_now
-  local good_until = within_session_limit(event, now, now + event.pass_ttl)
-  call('ZADD', ADMITTED, int(now), ticket)
-  issue_reservation(ticket, now, who)
-  lengthen_session(event, ticket, good_until, false)
-  return good_until
 end
