@@ -1,6 +1,6 @@
 -- Takes a batch of tickets out of the line, cancels their reservations that nobody has redeemed, and releases their
 -- sessions.
--- include: basics, depart, event, keys, reservation, sessions, state
+-- include: basics, depart, event, keys, release, reservation, state
 -- KEYS     as keys
 -- ARGV     as event, then from STEP the tickets
 -- Returns  how many left

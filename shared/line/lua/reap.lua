@@ -1,6 +1,6 @@
 -- The sweep's visit to an event: grace after an interruption, the door, expiry of the silent and of calls nobody
 -- took up, and the end of what nobody needs any more. Bounded: call again while it says there is more.
--- include: basics, depart, door, event, keys, openings, pruning, reservation, speed, state
+-- include: basics, depart, door, event, keys, openings, pruning, release, reservation, speed, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP time of the fleet's last interruption in ms (0 for none), gap in ms from which
 --          missing sweeps are an interruption, and the most people to expire

@@ -1,5 +1,5 @@
 -- Releases the sessions of a batch of tickets: their passes are good nowhere 3 s later, and their slots free.
--- include: event, pruning, reservation, sessions, state
+-- include: event, pruning, release, reservation, state
 -- KEYS     as keys
 -- ARGV     as event, then from STEP the tickets
 -- Returns  how many were active

@@ -12,14 +12,6 @@ local function load_door(event)
   return {fresh_calls = fresh_calls, stale_calls = nil, called_at = {}}
 end
 
--- While the cap lets nobody in, the right to come in does not run out, as in an event that is paused (reap.lua).
-local function note_full(event)
-  local now, shut = event.now, event.state.shut or 0
-  if event.state.last and free_slots(event) < 1 and (now - shut >= 1000 or shut > now) then
-    set_state(event, 'shut', now)
-  end
-end
-
 -- Whoever stepped aside and speaks again has their own place again, at once.
 local function restore_absent(event, tickets)
   if event.absent == 0 or #tickets == 0 then return end
@@ -71,11 +63,15 @@ end
 -- unless the system itself may have caused their silence (grace). Returns how many left the head of the line.
 local function open_door(event, door, grace)
   if event.damaged or event.paused then return 0 end
+  local now, ready_ttl = event.now, event.ready_ttl
   if event.max_active then
     prune_sessions(event, sessions_are_held(event, grace))
-    note_full(event)
+    local shut = event.state.shut or 0
+    if event.state.last and free_slots(event) < 1 and (now - shut >= 1000 or shut > now) then
+      -- The right to come in does not run out now, as in an event that is paused (reap.lua).
+      set_state(event, 'shut', now)
+    end
   end
-  local now, ready_ttl = event.now, event.ready_ttl
   local room, examined = floor(openings(event)) - door.fresh_calls, 0
   while room > 0 and examined < 64 and event.waiting > 0 do
     local head = call('ZRANGE', LINE, 0, min(8, room, 64 - examined) - 1)

@@ -1,4 +1,4 @@
--- The end of sessions whose time has passed, and of the memory of those that were released.
+-- The end of sessions whose time has passed.
 -- include: basics, keys, openings, state
 -- KEYS     as keys
 -- ARGV     none
@@ -27,40 +27,21 @@ local function sessions_are_held(event, grace)
   return grace or until_ms > now
 end
 
--- Of tickets whose time in one key has passed, at most SESSIONS_PRUNED, those that the other key has, or has not.
-local function find_over(event, key, other, has)
-  local over, found = call('ZRANGEBYSCORE', key, '-inf', int(event.session_now), 'LIMIT', 0, SESSIONS_PRUNED), {}
-  if #over == 0 then return found end
-  for i, score in ipairs(call('ZMSCORE', other, unpack(over))) do
-    if (score and true or false) == has then found[#found + 1] = over[i] end
-  end
-  return found
-end
-
 -- Takes out sessions that have ended; where they are held, those alone that were released. Returns how many.
 local function prune_sessions(event, held)
   load_sessions(event)
   if event.inside == 0 then return 0 end
-  local over
-  if held then
-    over = find_over(event, SESSIONS, ENDED, true)
-  else
-    over = call('ZRANGEBYSCORE', SESSIONS, '-inf', int(event.session_now), 'LIMIT', 0, SESSIONS_PRUNED)
+  local over = call('ZRANGEBYSCORE', SESSIONS, '-inf', int(event.session_now), 'LIMIT', 0, SESSIONS_PRUNED)
+  if held and #over > 0 then
+    local released = {}
+    for i, score in ipairs(call('ZMSCORE', ENDED, unpack(over))) do
+      if score then released[#released + 1] = over[i] end
+    end
+    over = released
   end
   if #over > 0 then
     call('ZREM', SESSIONS, unpack(over))
     count_sessions(event, -#over, false)
-    set_state(event, 'session_clock', event.session_now)
-  end
-  return #over
-end
-
--- Forgets released tickets whose passes have run out by themselves. Returns how many.
-local function prune_ended(event)
-  -- First goes the session itself: after the other order it could be renewed.
-  local over = find_over(event, ENDED, SESSIONS, false)
-  if #over > 0 then
-    call('ZREM', ENDED, unpack(over))
     set_state(event, 'session_clock', event.session_now)
   end
   return #over

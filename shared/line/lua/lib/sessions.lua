@@ -6,9 +6,6 @@
 -- Returns  nothing: it defines
 -- Complexity O(log N) a ticket
 
--- How long it takes until every process has heard of a release.
-local RELEASE_DELAY = 3000
-
 -- A time, at most the one at which a session begun at `entered` ends whatever happens.
 local function within_session_limit(event, entered, time)
   return event.session_limit and min(time, entered + event.session_limit) or time
@@ -55,18 +52,4 @@ local function admit(event, tickets, who, good_until)
   count_sessions(event, call('ZADD', SESSIONS, unpack(sessions)), false)
   set_state(event, 'session_latest', max(good_until + SESSION_SLACK, event.state.session_latest or 0))
   set_state(event, 'session_clock', event.session_now)
-end
-
--- Ends a ticket's session: its pass is good nowhere once every process has heard of it. Returns 1 if it was active.
-local function release_session(event, ticket)
-  load_sessions(event)
-  local now, ends = event.session_now, tonumber(call('ZSCORE', SESSIONS, ticket) or 0)
-  local forget_at = max(ends, now + event.session_ttl + SESSION_SLACK)
-  if call('ZADD', ENDED, 'NX', int(forget_at), ticket) == 0 then return 0 end
-  if ends > now + RELEASE_DELAY then call('ZADD', SESSIONS, 'XX', int(now + RELEASE_DELAY), ticket) end
-  -- Later than every version before, also of a state that was lost.
-  read_state(event, 'session_version')
-  set_state(event, 'session_version', max((event.state.session_version or 0) + 1, now))
-  set_state(event, 'session_clock', now)
-  return ends > now and 1 or 0
 end
