@@ -28,6 +28,7 @@ class Proxy(ABC):
 
     name: ClassVar[str]
     program: ClassVar[str]
+    dialect: ClassVar[str] = "forwarded"
     assets: ClassVar[bool] = True
 
     def __init__(self, *, gate: int, shop: int, event: str) -> None:
@@ -104,7 +105,7 @@ class Proxy(ABC):
 class Nginx(Proxy):
     """nginx, unprivileged, in the foreground."""
 
-    name, program = "nginx", "nginx"
+    name, program, dialect = "nginx", "nginx", "nginx"
 
     def configure(self) -> list[str]:
         changes = {
