@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-redis lint lint-web look format bench chaos observe audit constraints clean
+.PHONY: help setup run test test-proxies test-redis lint lint-web look format bench chaos observe audit constraints clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -29,6 +29,9 @@ run: $(READY) ## Run Redis, the api and a worker; Ctrl-C stops them all
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
+
+test-proxies: $(READY) ## Run the recipes behind nginx, Caddy, HAProxy and Apache, whichever are installed
+	@TEST_PROXIES=nginx,caddy,haproxy,apache $(PYTEST) tests/proxies $(ARGS)
 
 test-redis: $(READY) ## Run what depends on Redis on 6.2, 7, 8 and Valkey, whichever can be had (20 minutes)
 	@for group in redis8 valkey; do \

@@ -23,13 +23,13 @@ RECIPES = ROOT / "shared" / "recipes"
 class Proxy(ABC):
     """`with Nginx(gate=8001, shop=9001, event="sale") as proxy:` starts it; nothing is left of it, also after failures.
 
-    `assets` says that the recipe leaves /assets/ open.
+    `tidies`: it removes dot segments from paths before it looks whether they are open.
     """
 
     name: ClassVar[str]
     program: ClassVar[str]
     dialect: ClassVar[str] = "forwarded"
-    assets: ClassVar[bool] = True
+    tidies: ClassVar[bool] = True
 
     def __init__(self, *, gate: int, shop: int, event: str) -> None:
         self.gate, self.shop, self.event = gate, shop, event
@@ -148,6 +148,23 @@ class Caddy(Proxy):
         recipe = self.recipe("Caddyfile", changes)
         (self.folder / "Caddyfile").write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{recipe}")
         return [self.program, "run", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")]
+
+
+class Haproxy(Proxy):
+    """HAProxy, with the Lua that asks the gate."""
+
+    name, program, tidies = "haproxy", "haproxy", False
+
+    def configure(self) -> list[str]:
+        changes = {
+            "127.0.0.1:8000": f"{LOCALHOST}:{self.gate}",
+            "127.0.0.1:9000": f"{LOCALHOST}:{self.shop}",
+            "bind :80": f"bind {LOCALHOST}:{self.port}",
+            "gate/checkout/forwarded": f"gate/{self.event}/forwarded",
+            "/etc/haproxy/": f"{RECIPES}/",
+        }
+        (self.folder / "haproxy.cfg").write_text(self.recipe("haproxy.cfg", changes))
+        return [self.program, "-db", "-q", "-f", str(self.folder / "haproxy.cfg")]
 
 
 # Debian puts servers where only root looks for them.

@@ -1,5 +1,7 @@
 """The site behind a proxy: it answers everything, and keeps what reached it as it came."""
 
+import base64
+import hashlib
 import socketserver
 import threading
 from typing import NamedTuple, Self
@@ -32,7 +34,7 @@ class Upstream:
                 while (request := self._read()) is not None:
                     reached.append(request)
                     if request.values("upgrade"):
-                        self._echo()
+                        self._echo(request.values("sec-websocket-key")[0])
                         return
                     said = f"{request.method} {len(request.body)}".encode("latin-1")
                     head = (
@@ -63,10 +65,17 @@ class Upstream:
                 lengths = request.values("content-length")
                 return self.rfile.read(int(lengths[0])) if lengths else b""
 
-            def _echo(self) -> None:
-                self.wfile.write(
-                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+            def _echo(self, key: str) -> None:
+                accepted = base64.b64encode(
+                    hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+                ).decode()
+                head = (
+                    "HTTP/1.1 101 Switching Protocols",
+                    "Upgrade: websocket",
+                    "Connection: Upgrade",
+                    f"Sec-WebSocket-Accept: {accepted}",
                 )
+                self.wfile.write("\r\n".join((*head, "", "")).encode())
                 while said := self.request.recv(4096):
                     self.request.sendall(said)
 
