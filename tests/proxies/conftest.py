@@ -11,12 +11,12 @@ import pytest
 
 from shared.dev.redis_server import RedisServer
 from shared.tokens.signer import Signer
-from tests.proxies.proxy import Caddy, Haproxy, Nginx, Proxy
+from tests.proxies.proxy import Apache, Caddy, Haproxy, Nginx, Proxy
 from tests.proxies.upstream import Upstream
 from tests.support.processes import Api
 from tests.support.settings import OPERATOR, SECRET
 
-PROXIES: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, Caddy, Haproxy)}
+PROXIES: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, Caddy, Haproxy, Apache)}
 """By the name under which `make test-proxies` runs them."""
 
 EVENT = "sale"

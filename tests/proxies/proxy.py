@@ -167,6 +167,37 @@ class Haproxy(Proxy):
         return [self.program, "-db", "-q", "-f", str(self.folder / "haproxy.cfg")]
 
 
+class Apache(Proxy):
+    """Apache httpd, with the Lua that asks the gate."""
+
+    name, program = "apache", "apache2"
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        """Whether this machine has it, and LuaSocket."""
+        return super().is_installed() and any(Path("/usr/share/lua").glob("*/socket/http.lua"))
+
+    def configure(self) -> list[str]:
+        lua = {"127.0.0.1:8000": f"{LOCALHOST}:{self.gate}", "gate/checkout/": f"gate/{self.event}/"}
+        (self.folder / "daegi-apache.lua").write_text(self.recipe("daegi-apache.lua", lua))
+        changes = {
+            "127.0.0.1:8000": f"{LOCALHOST}:{self.gate}",
+            "127.0.0.1:9000": f"{LOCALHOST}:{self.shop}",
+            "<VirtualHost *:80>": f"<VirtualHost {LOCALHOST}:{self.port}>",
+            "/etc/apache2/": f"{self.folder}/",
+        }
+        (self.folder / "daegi.conf").write_text(self.recipe("apache.conf", changes))
+        modules = ("mpm_event", "authz_core", "headers", "lua", "proxy", "proxy_http")
+        load = "\n".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in modules)
+        owner = "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""
+        (self.folder / "apache.conf").write_text(
+            f"{load}\n{owner}ServerName {LOCALHOST}\nListen {LOCALHOST}:{self.port}\nServerRoot {self.folder}\n"
+            f"PidFile {self.folder}/pid\nDefaultRuntimeDir {self.folder}\nMutex file:{self.folder}\n"
+            f"ErrorLog {self.folder}/error.log\nDocumentRoot {self.folder}\nInclude {self.folder}/daegi.conf\n"
+        )
+        return [self.program, "-DFOREGROUND", "-f", str(self.folder / "apache.conf")]
+
+
 # Debian puts servers where only root looks for them.
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin:/usr/local/sbin"
 
