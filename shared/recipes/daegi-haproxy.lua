@@ -1,6 +1,7 @@
 -- `http-request lua.daegi URL` asks Daegi's gate, URL in its `forwarded` dialect, whether a visitor may go on.
--- Then: the request has the gate's X-Daegi- headers and txn.daegi_renewed may have a cookie for the visitor; or the
--- visitor has the gate's refusal; or txn.daegi_away is 1.
+-- If so, txn.daegi_good is 1, the request has the gate's X-Daegi- headers, and txn.daegi_renewed may have a cookie for the
+-- visitor; if not, the visitor has the gate's refusal. Nothing of this: the gate could not be asked, or an error here,
+-- after which HAProxy would go on.
 
 local TOLD = {"accept", "accept-language", "sec-fetch-mode", "sec-purpose", "purpose", "access-control-request-method"}
 local HANDED_ON = {"location", "retry-after", "content-type", "content-language", "content-security-policy",
@@ -33,10 +34,7 @@ core.register_action("daegi", {"http-req"}, function(txn, gate)
     end
 
     local answer = core.httpclient():get{url = gate, headers = headers, timeout = 5000}
-    if not answer or answer.status == 0 or answer.status >= 500 then
-        txn:set_var("txn.daegi_away", 1)
-        return
-    end
+    if not answer or answer.status < 200 or answer.status >= 500 then return end
     local said = answer.headers or {}
     if answer.status < 300 then
         for name, values in pairs(said) do
@@ -44,6 +42,7 @@ core.register_action("daegi", {"http-req"}, function(txn, gate)
         end
         local renewed = said["set-cookie"]
         if renewed then txn:set_var("txn.daegi_renewed", renewed[0] or renewed[1]) end
+        txn:set_var("txn.daegi_good", 1)
         return
     end
     local reply = txn:reply{status = answer.status, body = answer.body}
