@@ -31,6 +31,7 @@ test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 
 test-proxies: $(READY) ## Run the recipes behind nginx, Caddy, HAProxy and Apache, whichever are installed
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --group recipes
 	@TEST_PROXIES=nginx,caddy,haproxy,apache $(PYTEST) tests/proxies $(ARGS)
 
 test-redis: $(READY) ## Run what depends on Redis on 6.2, 7, 8 and Valkey, whichever can be had (20 minutes)
@@ -97,7 +98,7 @@ constraints: ## Pin the newest versions that pyproject.toml allows
 	@pins=$$(mktemp -d) && trap 'rm -rf "$$pins"' EXIT && \
 		$(PYTHON) -m venv "$$pins" && \
 		"$$pins/bin/python" $(PIP) install --upgrade pip 'setuptools>=77' && \
-		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group browser --group audit --group redis8 --group valkey && \
+		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group browser --group audit --group redis8 --group valkey --group recipes && \
 		{ echo '# Every version that is installed, written by "make constraints".' && \
 		  "$$pins/bin/python" -m pip freeze --all --exclude-editable | LC_ALL=C sort -f; } > "$$pins/new" && \
 		mv "$$pins/new" $(PINS)

@@ -6,9 +6,12 @@ Each of these broke a rule of ours behind a real proxy once, or could have.
 import httpx
 import pytest
 
-from tests.proxies.conftest import Site
+from shared.dev.redis_server import LOCALHOST
+from tests.proxies.conftest import Site, declare, new_site
+from tests.proxies.proxy import Proxy
 from tests.proxies.raw import NAVIGATION, Headers, send, upgrade
-from tests.proxies.upstream import Reached
+from tests.proxies.upstream import Reached, Upstream
+from tests.support.processes import Api
 
 TICKET = "1790000000000001"
 
@@ -394,3 +397,20 @@ def test_a_room_that_does_not_exist_is_said_by_daegi(site: Site) -> None:
 
     assert answer.status_code == 404
     assert site.shop.reached == []
+
+
+def test_a_visitor_comes_in_by_way_of_the_room(kind: type[Proxy], gate: Api, shop: Upstream) -> None:
+    declare(gate, "calm", rate=100, burst=100)
+    with kind(gate=gate.port, shop=shop.port, event="calm") as proxy:
+        site = new_site(proxy, shop)
+        with httpx.Client(headers=dict(NAVIGATION), follow_redirects=True, trust_env=False) as browser:
+            answer = browser.get(f"http://{LOCALHOST}:{site.port}/checkout?size=4")
+
+    assert answer.status_code == 200
+    assert answer.headers["x-shop"] == "yes"
+    assert [step.headers["location"].partition("?")[0] for step in answer.history] == [
+        "/waiting-room/calm",
+        "/waiting-room/calm",
+        "/checkout",
+    ]
+    assert [request.target for request in shop.reached] == ["/checkout?size=4"]
