@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-proxies test-redis lint lint-web look format bench chaos observe audit constraints clean
+.PHONY: help setup run demo test test-proxies test-redis lint lint-web look format bench chaos observe audit constraints clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -25,6 +25,9 @@ setup: $(READY) ## Create or update .venv (every other target does it when neede
 # Everything runs as `python -m`: installed scripts contain the path of the checkout, which may be moved.
 run: $(READY) ## Run Redis, the api and a worker; Ctrl-C stops them all
 	@$(BIN)/python -m shared.dev $(BIN)/python -m honcho start
+
+demo: $(READY) ## Stand in line: a toy shop behind a proxy, Daegi, and a crowd in front of you; Ctrl-C ends it
+	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)

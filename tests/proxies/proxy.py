@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 import pytest
 
 from shared.dev.redis_server import LOCALHOST
+from shared.dev.watchdog import Watchdog
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 
@@ -39,6 +40,7 @@ class Proxy(ABC):
         # Started by root, servers give up their rights and still have to reach their temporary files.
         self.folder.chmod(0o711)
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
 
     @classmethod
     def is_installed(cls) -> bool:
@@ -57,6 +59,8 @@ class Proxy(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.dismiss()
         if self._process is not None:
             # The whole session: some have children that outlive a killed parent.
             for signum in (signal.SIGTERM, signal.SIGKILL):
@@ -95,6 +99,7 @@ class Proxy(ABC):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._watchdog = Watchdog(self._process.pid, signal.SIGTERM, self.folder)
         deadline = time.monotonic() + 20
         while not _answers(self.port):
             assert self._process.poll() is None, f"{self.name} ended at once:\n{self.log()}"
