@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-redis lint lint-web look format bench chaos observe audit constraints clean
+.PHONY: help setup run demo test test-proxies test-redis lint lint-web look format bench chaos observe audit constraints clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -26,9 +26,16 @@ setup: $(READY) ## Create or update .venv (every other target does it when neede
 run: $(READY) ## Run Redis, the api and a worker; Ctrl-C stops them all
 	@$(BIN)/python -m shared.dev $(BIN)/python -m honcho start
 
+demo: $(READY) ## Stand in line: a toy shop behind a proxy, Daegi, and a crowd in front of you; Ctrl-C ends it
+	@$(BIN)/python -m tests.demo $(ARGS)
+
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
+
+test-proxies: $(READY) ## Run the recipes behind nginx, Caddy, HAProxy and Apache, whichever are installed
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --group recipes
+	@TEST_PROXIES=nginx,caddy,haproxy,apache $(PYTEST) tests/proxies $(ARGS)
 
 test-redis: $(READY) ## Run what depends on Redis on 6.2, 7, 8 and Valkey, whichever can be had (20 minutes)
 	@for group in redis8 valkey; do \
@@ -94,7 +101,7 @@ constraints: ## Pin the newest versions that pyproject.toml allows
 	@pins=$$(mktemp -d) && trap 'rm -rf "$$pins"' EXIT && \
 		$(PYTHON) -m venv "$$pins" && \
 		"$$pins/bin/python" $(PIP) install --upgrade pip 'setuptools>=77' && \
-		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group browser --group audit --group redis8 --group valkey && \
+		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group browser --group audit --group redis8 --group valkey --group recipes && \
 		{ echo '# Every version that is installed, written by "make constraints".' && \
 		  "$$pins/bin/python" -m pip freeze --all --exclude-editable | LC_ALL=C sort -f; } > "$$pins/new" && \
 		mv "$$pins/new" $(PINS)

@@ -11,17 +11,21 @@ import pytest
 
 from shared.dev.redis_server import RedisServer
 from shared.tokens.signer import Signer
-from tests.proxies.proxy import Caddy, Nginx, Proxy
+from tests.proxies.proxy import Apache, Caddy, Haproxy, Nginx, Proxy
 from tests.proxies.upstream import Upstream
 from tests.support.processes import Api
 from tests.support.settings import OPERATOR, SECRET
 
-PROXIES: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, Caddy)}
+PROXIES: dict[str, type[Proxy]] = {kind.name: kind for kind in (Nginx, Caddy, Haproxy, Apache)}
 """By the name under which `make test-proxies` runs them."""
 
 EVENT = "sale"
 TTL = 300
-COOKIE = f"daegi_p_{blake2b(EVENT.encode(), digest_size=5).hexdigest()}"
+
+
+def cookie_name(event: str) -> str:
+    """The name of an event's pass cookie over http; over https `__Host-` stands before it."""
+    return f"daegi_p_{blake2b(event.encode(), digest_size=5).hexdigest()}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -46,7 +50,7 @@ class Site(NamedTuple):
     def cookie(self, *, seconds: float = TTL, ticket: int = 1_790_000_000_000_001, event: str = EVENT) -> str:
         """The cookie of a pass that is good for so long, from the gate's own signer."""
         now = time.time_ns() // 1_000_000
-        return f"{COOKIE}={self.signer.pass_token(event, ticket, now, now + round(seconds * 1000))}"
+        return f"{cookie_name(EVENT)}={self.signer.pass_token(event, ticket, now, now + round(seconds * 1000))}"
 
 
 @pytest.fixture(scope="session")
@@ -64,10 +68,10 @@ def gate(gate_redis: RedisServer) -> Iterator[Api]:
         yield api
 
 
-def declare(api: Api, **changes: object) -> None:
-    """Has the operator declare the event."""
+def declare(api: Api, event: str = EVENT, **changes: object) -> None:
+    """Has the operator declare an event."""
     settings = {"rate": 0, "burst": 0, "session_ttl": TTL, "home": "/home", **changes}
-    answer = httpx.put(f"{api.url}/api/v1/admin/events/{EVENT}", json=settings, headers=OPERATOR, trust_env=False)
+    answer = httpx.put(f"{api.url}/api/v1/admin/events/{event}", json=settings, headers=OPERATOR, trust_env=False)
     assert answer.status_code == 200, answer.text
 
 

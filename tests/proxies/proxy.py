@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 import pytest
 
 from shared.dev.redis_server import LOCALHOST
+from shared.dev.watchdog import Watchdog
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
 
@@ -23,12 +24,13 @@ RECIPES = ROOT / "shared" / "recipes"
 class Proxy(ABC):
     """`with Nginx(gate=8001, shop=9001, event="sale") as proxy:` starts it; nothing is left of it, also after failures.
 
-    `assets` says that the recipe leaves /assets/ open.
+    `tidies`: it removes dot segments from paths before it looks whether they are open.
     """
 
     name: ClassVar[str]
     program: ClassVar[str]
-    assets: ClassVar[bool] = True
+    dialect: ClassVar[str] = "forwarded"
+    tidies: ClassVar[bool] = True
 
     def __init__(self, *, gate: int, shop: int, event: str) -> None:
         self.gate, self.shop, self.event = gate, shop, event
@@ -38,6 +40,7 @@ class Proxy(ABC):
         # Started by root, servers give up their rights and still have to reach their temporary files.
         self.folder.chmod(0o711)
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
 
     @classmethod
     def is_installed(cls) -> bool:
@@ -56,6 +59,8 @@ class Proxy(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.dismiss()
         if self._process is not None:
             # The whole session: some have children that outlive a killed parent.
             for signum in (signal.SIGTERM, signal.SIGKILL):
@@ -94,6 +99,7 @@ class Proxy(ABC):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._watchdog = Watchdog(self._process.pid, signal.SIGTERM, self.folder)
         deadline = time.monotonic() + 20
         while not _answers(self.port):
             assert self._process.poll() is None, f"{self.name} ended at once:\n{self.log()}"
@@ -104,7 +110,7 @@ class Proxy(ABC):
 class Nginx(Proxy):
     """nginx, unprivileged, in the foreground."""
 
-    name, program = "nginx", "nginx"
+    name, program, dialect = "nginx", "nginx", "nginx"
 
     def configure(self) -> list[str]:
         changes = {
@@ -147,6 +153,54 @@ class Caddy(Proxy):
         recipe = self.recipe("Caddyfile", changes)
         (self.folder / "Caddyfile").write_text(f"{{\n\tadmin off\n\tauto_https off\n}}\n{recipe}")
         return [self.program, "run", "--adapter", "caddyfile", "--config", str(self.folder / "Caddyfile")]
+
+
+class Haproxy(Proxy):
+    """HAProxy, with the Lua that asks the gate."""
+
+    name, program, tidies = "haproxy", "haproxy", False
+
+    def configure(self) -> list[str]:
+        changes = {
+            "127.0.0.1:8000": f"{LOCALHOST}:{self.gate}",
+            "127.0.0.1:9000": f"{LOCALHOST}:{self.shop}",
+            "bind :80": f"bind {LOCALHOST}:{self.port}",
+            "gate/checkout/forwarded": f"gate/{self.event}/forwarded",
+            "/etc/haproxy/": f"{RECIPES}/",
+        }
+        (self.folder / "haproxy.cfg").write_text(self.recipe("haproxy.cfg", changes))
+        return [self.program, "-db", "-q", "-f", str(self.folder / "haproxy.cfg")]
+
+
+class Apache(Proxy):
+    """Apache httpd, with the Lua that asks the gate."""
+
+    name, program = "apache", "apache2"
+
+    @classmethod
+    def is_installed(cls) -> bool:
+        """Whether this machine has it, and LuaSocket."""
+        return super().is_installed() and any(Path("/usr/share/lua").glob("*/socket/http.lua"))
+
+    def configure(self) -> list[str]:
+        lua = {"127.0.0.1:8000": f"{LOCALHOST}:{self.gate}", "gate/checkout/": f"gate/{self.event}/"}
+        (self.folder / "daegi-apache.lua").write_text(self.recipe("daegi-apache.lua", lua))
+        changes = {
+            "127.0.0.1:8000": f"{LOCALHOST}:{self.gate}",
+            "127.0.0.1:9000": f"{LOCALHOST}:{self.shop}",
+            "<VirtualHost *:80>": f"<VirtualHost {LOCALHOST}:{self.port}>",
+            "/etc/apache2/": f"{self.folder}/",
+        }
+        (self.folder / "daegi.conf").write_text(self.recipe("apache.conf", changes))
+        modules = ("mpm_event", "authz_core", "headers", "lua", "proxy", "proxy_http")
+        load = "\n".join(f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in modules)
+        owner = "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""
+        (self.folder / "apache.conf").write_text(
+            f"{load}\n{owner}ServerName {LOCALHOST}\nListen {LOCALHOST}:{self.port}\nServerRoot {self.folder}\n"
+            f"PidFile {self.folder}/pid\nDefaultRuntimeDir {self.folder}\nMutex file:{self.folder}\n"
+            f"ErrorLog {self.folder}/error.log\nDocumentRoot {self.folder}\nInclude {self.folder}/daegi.conf\n"
+        )
+        return [self.program, "-DFOREGROUND", "-f", str(self.folder / "apache.conf")]
 
 
 # Debian puts servers where only root looks for them.

@@ -29,10 +29,20 @@ def test_without_the_gate_the_proxy_says_so_on_a_page_of_its_own(kind: type[Prox
             assert_away(site, "/checkout", cookie)
         assert_away(site, "/waiting-room/sale?next=/checkout", "")
         assert shop.reached == []
-        if proxy.assets:
-            answer = send(site.port, "/assets/a.css")
-            assert answer is not None
-            assert answer.status_code == 200
+        answer = send(site.port, "/assets/a.css")
+        assert answer is not None
+        assert answer.status_code == 200
+
+
+def test_a_gate_that_talks_nonsense_lets_nobody_through(
+    kind: type[Proxy], own_redis: RedisServer, shop: Upstream
+) -> None:
+    port = int(own_redis.url.rpartition(":")[2].partition("/")[0])
+    with kind(gate=port, shop=shop.port, event=EVENT) as proxy:
+        site = new_site(proxy, shop)
+
+        assert_away(site, "/checkout", site.cookie())
+        assert shop.reached == []
 
 
 def test_a_site_that_cannot_be_reached_is_no_reason_to_wait(kind: type[Proxy], gate: Api, shop: Upstream) -> None:

@@ -1,8 +1,11 @@
 """The site behind a proxy: it answers everything, and keeps what reached it as it came."""
 
+import base64
+import hashlib
 import socketserver
 import threading
-from typing import NamedTuple, Self
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
 from shared.dev.redis_server import LOCALHOST
 
@@ -21,63 +24,15 @@ class Reached(NamedTuple):
 
 
 class Upstream:
-    """A toy shop on a free port. `with Upstream() as shop:`; `shop.reached` has every request it was sent."""
+    """A toy shop on a free port. `with Upstream() as shop:`; `shop.reached` has every request it was sent.
 
-    def __init__(self) -> None:  # noqa: C901 - the handler within it has a method for each HTTP method
-        self.reached: list[Reached] = []
-        reached = self.reached
+    One that it cannot read has reached it all the same: as a Reached whose method is '' and whose target is its first
+    line.
+    """
 
-        class Handler(socketserver.StreamRequestHandler):
-            def handle(self) -> None:
-                while (request := self._read()) is not None:
-                    reached.append(request)
-                    if request.values("upgrade"):
-                        self._echo()
-                        return
-                    said = f"{request.method} {len(request.body)}".encode("latin-1")
-                    head = (
-                        f"HTTP/1.1 200 OK\r\nX-Shop: yes\r\nSet-Cookie: cart=1\r\nContent-Length: {len(said)}\r\n\r\n"
-                    )
-                    self.wfile.write(head.encode() + (b"" if request.method == "HEAD" else said))
-
-            def _read(self) -> Reached | None:
-                start = self.rfile.readline()
-                if not start.strip():
-                    return None
-                method, target, _ = start.decode("latin-1").split(" ", 2)
-                headers = []
-                while line := self.rfile.readline().strip():
-                    name, _, value = line.decode("latin-1").partition(":")
-                    headers.append((name.lower(), value.strip()))
-                request = Reached(method, target, headers, b"")
-                return request._replace(body=self._body(request))
-
-            def _body(self, request: Reached) -> bytes:
-                if "chunked" in request.values("transfer-encoding"):
-                    body = b""
-                    while size := int(self.rfile.readline().split(b";")[0], 16):
-                        body += self.rfile.read(size)
-                        self.rfile.readline()
-                    self.rfile.readline()
-                    return body
-                lengths = request.values("content-length")
-                return self.rfile.read(int(lengths[0])) if lengths else b""
-
-            def _echo(self) -> None:
-                self.wfile.write(
-                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
-                )
-                while said := self.request.recv(4096):
-                    self.request.sendall(said)
-
-        class Server(socketserver.ThreadingTCPServer):
-            allow_reuse_address, daemon_threads, block_on_close = True, True, False
-            request_queue_size = 128
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                """A proxy that hangs up is no fault of the site."""
-
-        self._server = Server((LOCALHOST, 0), Handler)
+    def __init__(self) -> None:
+        self._server = _Server((LOCALHOST, 0), _Handler)
+        self.reached = self._server.reached
         self.port: int = self._server.server_address[1]
 
     def __enter__(self) -> Self:
@@ -87,3 +42,66 @@ class Upstream:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address, daemon_threads, block_on_close = True, True, False
+    request_queue_size = 128
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.reached: list[Reached] = []
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A proxy that hangs up is no fault of the site."""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        while start := self.rfile.readline().decode("latin-1").strip():
+            method, *rest = start.split(" ")
+            if len(rest) != 2:
+                self.server.reached.append(Reached("", start, [], b""))
+                return
+            headers = list(self._headers())
+            request = Reached(method, rest[0], headers, b"")
+            request = request._replace(body=self._body(request))
+            self.server.reached.append(request)
+            if request.values("upgrade"):
+                self._echo(request.values("sec-websocket-key")[0])
+                return
+            self._answer(request)
+
+    def _headers(self) -> Iterator[tuple[str, str]]:
+        while line := self.rfile.readline().decode("latin-1").strip():
+            name, _, value = line.partition(":")
+            yield name.lower(), value.strip()
+
+    def _body(self, request: Reached) -> bytes:
+        if "chunked" in request.values("transfer-encoding"):
+            body = b""
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+        lengths = request.values("content-length")
+        return self.rfile.read(int(lengths[0])) if lengths else b""
+
+    def _answer(self, request: Reached) -> None:
+        said = f"{request.method} {len(request.body)}".encode("latin-1")
+        self._write("HTTP/1.1 200 OK", "X-Shop: yes", "Set-Cookie: cart=1", f"Content-Length: {len(said)}")
+        if request.method != "HEAD":
+            self.wfile.write(said)
+
+    def _echo(self, key: str) -> None:
+        digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+        accepted = f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}"
+        self._write("HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", accepted)
+        while said := self.request.recv(4096):
+            self.request.sendall(said)
+
+    def _write(self, *lines: str) -> None:
+        self.wfile.write("\r\n".join((*lines, "", "")).encode())
