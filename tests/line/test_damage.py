@@ -217,6 +217,29 @@ async def test_places_are_not_written_back_piece_by_piece_as_far_as_joins_can_te
     assert (await closed.enqueue(Join(b"", b"vann")))[0].ticket == early.ticket
 
 
+@pytest.mark.parametrize("tickets", [(), (0,), (1,)])
+async def test_a_place_that_holds_is_not_given_to_another_ticket_of_the_same_user(
+    closed: Room, tickets: tuple[int, ...]
+) -> None:
+    # As a version that gave a second ticket while places were lost may have left it.
+    first, second = [one.ticket for one in await closed.enqueue(Join(b"", b"vann"), Join(b"", b"u"))]
+    for ticket in (first, second):
+        await closed.redis.xadd(closed.keys.rebuild, {"u": "vann"}, id=f"{ticket // 1000}-{ticket % 1000}")
+    await closed.redis.rename(closed.keys.rebuild, closed.keys.stream)
+    for held in (first, second):
+        await closed.redis.execute_command("HSET", closed.keys.places, "ann", held)
+        await closed.line.repair(closed.event, tickets=[(first, second)[i] for i in tickets])
+        assert (await closed.enqueue(Join(b"", b"vann")))[0].ticket == held
+    assert await closed.waiting() == [first, second]
+
+
+async def test_a_place_that_leads_to_nobody_is_given_to_the_ticket_that_the_log_knows(closed: Room) -> None:
+    (ticket,) = [one.ticket for one in await closed.enqueue(Join(b"", b"vann"))]
+    await closed.redis.execute_command("HSET", closed.keys.places, "ann", ticket - 1)
+    await closed.line.repair(closed.event)
+    assert await closed.fields(closed.keys.places) == {"ann": str(ticket)}
+
+
 @pytest.mark.parametrize("lost", [("state",), ("state", "stream")], ids="+".join)
 async def test_in_an_empty_line_nobody_has_to_be_looked_up(closed: Room, lost: tuple[str, ...]) -> None:
     (gone,) = await closed.enqueue(Join(b"", b"vann"))

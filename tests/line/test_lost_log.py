@@ -117,6 +117,15 @@ async def test_a_second_rebuild_takes_nothing_over_from_one_that_was_left(lost: 
     assert await lost.logged() == {tickets[i]: f"v{i}" if i % 2 else "" for i in range(5, PEOPLE)}
 
 
+async def test_pieces_that_come_again_or_late_change_nothing(lost: Room) -> None:
+    tickets = await members(lost)
+    assert await relog(lost, tickets[:12], begin=True) == RelogCode.WRITTEN
+    for piece in (tickets[:12], tickets[4:8], tickets[8:15], [tickets[3], tickets[15]]):
+        assert await relog(lost, piece) == RelogCode.WRITTEN
+    assert await relog(lost, tickets[10:], finish=True) == RelogCode.DONE
+    assert await lost.logged() == {ticket: f"v{i}" if i % 2 else "" for i, ticket in enumerate(tickets)}
+
+
 async def test_nobody_who_is_no_member_is_written_into_it(lost: Room) -> None:
     tickets = await members(lost)
     strangers = [tickets[0] - 5, tickets[4] + 10_000, tickets[-1] + 99]
