@@ -345,8 +345,13 @@ class Event:
                 self.called[ticket] = self.now
         self.count_head_departures(examined)
 
-    def depart(self, ticket: int, *, log_lost: bool) -> str | None:
-        """Takes all of it away together; who it was, None if they are not in the log."""
+    def has_place(self, ticket: int) -> bool:
+        """Also if the log has lost them."""
+        return ticket in self.log or ticket in self.line or ticket in self.called or ticket in self.absent
+
+    def depart(self, ticket: int, *, log_lost: bool) -> bool:
+        """Takes all of it away together; whether they had a place."""
+        had_place = self.has_place(ticket)
         who = self.log.pop(ticket, None)
         if log_lost:
             self.rebuild.pop(ticket, None)
@@ -357,4 +362,4 @@ class Event:
         if who and who[0] == "v" and self.places.get(who[1:]) == ticket:
             del self.places[who[1:]]
             self.state.verified -= 1
-        return who
+        return had_place
