@@ -161,6 +161,24 @@ async def test_tickets_that_were_given_before_are_not_given_again(lost: Room) ->
     assert joined.ticket > last
 
 
+@pytest.mark.parametrize("then", ["it is written back", "all leave"])
+async def test_the_ticket_of_somebody_who_left_while_log_and_state_were_lost_is_not_given_again(
+    lost: Room, then: str
+) -> None:
+    tickets = await members(lost)
+    await lost.redis.delete(lost.keys.state)
+    await lost.leave(tickets[-1])
+    if then == "all leave":
+        await lost.leave(*tickets)
+    else:
+        await lost.repair()
+    lost.clock.advance(-3600)
+    (joined,) = await lost.enqueue(Join(b"", b""))
+    assert joined.ticket > tickets[-1]
+    # Nor is a new event made of it, whose bucket would be full.
+    assert (await lost.standing()).tokens == 0
+
+
 async def test_people_come_in_again_once_it_is_back(lost: Room) -> None:
     called = await lost.called()
     await lost.repair()

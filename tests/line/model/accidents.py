@@ -63,6 +63,14 @@ class Accidents(Work):
         for lost, after, numbers in accidents:
             self._lose(lost, after, numbers)
 
+    @rule(also=st.sets(st.sampled_from(["state", "queue", "heartbeat"]), max_size=1), after=_next)
+    def verified_users_rejoin_after_their_places_are_lost(self, also: set[str], after: list[str]) -> None:
+        people = [(b"", "vann"), (b"", "vbob")]
+        tickets = self.join(people)
+        self.lose({"places", *also})
+        self.join(people[::2])
+        self._goes_on(after, tickets, ["vbob"])
+
     def _lose(self, lost: set[str] | str, after: list[str], numbers: list[int]) -> None:
         tickets = self.pick(numbers)
         names = [self.model.log.get(ticket, "") for ticket in tickets]

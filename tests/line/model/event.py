@@ -164,12 +164,12 @@ class Event:
         state = self.state
         self.closed = self.damaged
         if state.last is None:
-            if self.newest is None:
-                self.tokens = 0.0 if self.members else self.capacity
+            if self.newest is None and not self.members:
+                self.tokens = self.capacity
                 if self.cap is not None:
                     self.count_sessions()
                 return
-            state.last, state.tokens, state.refilled, state.recount = self.newest, 0.0, self.now, True
+            state.last, state.tokens, state.refilled, state.recount = self.newest or 0, 0.0, self.now, True
             state.active = UNKNOWN
         state.refilled = min(state.refilled, self.now)
         gathered = self.rate_in_force * (self.now - state.refilled) / 1000
@@ -352,6 +352,8 @@ class Event:
     def depart(self, ticket: int, *, log_lost: bool) -> bool:
         """Takes all of it away together; whether they had a place."""
         had_place = self.has_place(ticket)
+        if log_lost and had_place:
+            self.state.last = max(self.state.last or 0, ticket)
         who = self.log.pop(ticket, None)
         if log_lost:
             self.rebuild.pop(ticket, None)
