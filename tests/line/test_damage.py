@@ -217,6 +217,29 @@ async def test_places_are_not_written_back_piece_by_piece_as_far_as_joins_can_te
     assert (await closed.enqueue(Join(b"", b"vann")))[0].ticket == early.ticket
 
 
+@pytest.mark.parametrize("tickets", [(), (0,), (1,)])
+async def test_a_place_that_holds_is_not_given_to_another_ticket_of_the_same_user(
+    closed: Room, tickets: tuple[int, ...]
+) -> None:
+    # As a version that gave a second ticket while places were lost may have left it.
+    first, second = [one.ticket for one in await closed.enqueue(Join(b"", b"vann"), Join(b"", b"u"))]
+    for ticket in (first, second):
+        await closed.redis.xadd(closed.keys.rebuild, {"u": "vann"}, id=f"{ticket // 1000}-{ticket % 1000}")
+    await closed.redis.rename(closed.keys.rebuild, closed.keys.stream)
+    for held in (first, second):
+        await closed.redis.execute_command("HSET", closed.keys.places, "ann", held)
+        await closed.line.repair(closed.event, tickets=[(first, second)[i] for i in tickets])
+        assert (await closed.enqueue(Join(b"", b"vann")))[0].ticket == held
+    assert await closed.waiting() == [first, second]
+
+
+async def test_a_place_that_leads_to_nobody_is_given_to_the_ticket_that_the_log_knows(closed: Room) -> None:
+    (ticket,) = [one.ticket for one in await closed.enqueue(Join(b"", b"vann"))]
+    await closed.redis.execute_command("HSET", closed.keys.places, "ann", ticket - 1)
+    await closed.line.repair(closed.event)
+    assert await closed.fields(closed.keys.places) == {"ann": str(ticket)}
+
+
 @pytest.mark.parametrize("lost", [("state",), ("state", "stream")], ids="+".join)
 async def test_in_an_empty_line_nobody_has_to_be_looked_up(closed: Room, lost: tuple[str, ...]) -> None:
     (gone,) = await closed.enqueue(Join(b"", b"vann"))
@@ -320,3 +343,44 @@ async def test_losses_whose_counts_agree_by_chance_cost_nobody_their_place(make_
     await room.repair()
     assert list(await room.logged()) == tickets
     assert await room.admit(*tickets[:2]) == tickets[:2]
+
+
+async def lose_entry(room: Room, ticket: int) -> None:
+    await room.redis.xdel(room.keys.stream, f"{ticket // 1000}-{ticket % 1000}")
+
+
+async def test_somebody_put_back_among_losses_whose_counts_agree_counts_for_those_behind_them(closed: Room) -> None:
+    tickets = await closed.join(5)
+    await lose_entry(closed, tickets[0])
+    await closed.redis.zrem(closed.keys.queue, tickets[1])
+    assert not (await closed.standing()).damaged
+    standing, polled = await closed.line.poll(closed.event, [tickets[4], tickets[1], tickets[2]])
+    assert [one.position for one in polled] == [5, 2, 3]
+    assert standing.waiting == 5
+
+
+async def test_somebody_put_back_into_a_line_that_seemed_empty_is_called_at_once(make_room: MakeRoom) -> None:
+    room = make_room(admit_rate=1, admit_burst=4)
+    tickets = await room.join(2)
+    await room.poll(tickets[0])
+    await lose_entry(room, tickets[0])
+    await room.redis.zrem(room.keys.called, tickets[1])
+    assert not (await room.standing()).damaged
+    await room.poll(tickets[1])
+    assert await room.called() == tickets
+
+
+@pytest.mark.parametrize("how", ["leave", "expire"])
+async def test_those_whose_log_entry_is_lost_are_counted_when_they_go(closed: Room, how: str) -> None:
+    tickets = await closed.join(4)
+    await closed.sweep(LIFE - 5)
+    await lose_entry(closed, tickets[0])
+    if how == "leave":
+        assert await closed.leave(*tickets[:2]) == 2
+        assert (await closed.totals())["left"] == 2
+    else:
+        # As many entries as members are lost.
+        await closed.redis.zrem(closed.keys.queue, tickets[3])
+        assert await closed.sweep(5) == 4
+        assert (await closed.totals())["expired"] == 4
+    assert await closed.leave(*tickets[:2]) == 0

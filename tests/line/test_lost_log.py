@@ -117,6 +117,15 @@ async def test_a_second_rebuild_takes_nothing_over_from_one_that_was_left(lost: 
     assert await lost.logged() == {tickets[i]: f"v{i}" if i % 2 else "" for i in range(5, PEOPLE)}
 
 
+async def test_pieces_that_come_again_or_late_change_nothing(lost: Room) -> None:
+    tickets = await members(lost)
+    assert await relog(lost, tickets[:12], begin=True) == RelogCode.WRITTEN
+    for piece in (tickets[:12], tickets[4:8], tickets[8:15], [tickets[3], tickets[15]]):
+        assert await relog(lost, piece) == RelogCode.WRITTEN
+    assert await relog(lost, tickets[10:], finish=True) == RelogCode.DONE
+    assert await lost.logged() == {ticket: f"v{i}" if i % 2 else "" for i, ticket in enumerate(tickets)}
+
+
 async def test_nobody_who_is_no_member_is_written_into_it(lost: Room) -> None:
     tickets = await members(lost)
     strangers = [tickets[0] - 5, tickets[4] + 10_000, tickets[-1] + 99]
@@ -150,6 +159,24 @@ async def test_tickets_that_were_given_before_are_not_given_again(lost: Room) ->
     lost.clock.advance(-3600)
     (joined,) = await lost.enqueue(Join(b"", b""))
     assert joined.ticket > last
+
+
+@pytest.mark.parametrize("then", ["it is written back", "all leave"])
+async def test_the_ticket_of_somebody_who_left_while_log_and_state_were_lost_is_not_given_again(
+    lost: Room, then: str
+) -> None:
+    tickets = await members(lost)
+    await lost.redis.delete(lost.keys.state)
+    await lost.leave(tickets[-1])
+    if then == "all leave":
+        await lost.leave(*tickets)
+    else:
+        await lost.repair()
+    lost.clock.advance(-3600)
+    (joined,) = await lost.enqueue(Join(b"", b""))
+    assert joined.ticket > tickets[-1]
+    # Nor is a new event made of it, whose bucket would be full.
+    assert (await lost.standing()).tokens == 0
 
 
 async def test_people_come_in_again_once_it_is_back(lost: Room) -> None:

@@ -58,9 +58,9 @@ local function expire(key, oldest)
   local most, from_line = limit - expired, 0
   local silent = call('ZRANGEBYSCORE', key, '-inf', int(oldest), 'LIMIT', 0, most)
   for _, ticket in ipairs(silent) do
-    local was_logged, _, in_line = depart(event, ticket)
+    local had_place, _, in_line = depart(event, ticket)
     from_line = from_line + in_line
-    if was_logged then expired = expired + 1 end
+    if had_place then expired = expired + 1 end
   end
   event.waiting = event.waiting - from_line
   count_head_departures(event, from_line)

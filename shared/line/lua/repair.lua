@@ -51,6 +51,7 @@ for i, entry in ipairs(entries) do
   if string.sub(who, 1, 1) == 'v' then
     local user = string.sub(who, 2)
     local place = call('HGET', PLACES, user)
+    -- That the place is this entry itself only spares a look into the log.
     if not place or (place ~= tickets[i] and not find_entry(place)) then
       add_to_total('verified', call('HSET', PLACES, user, tickets[i]))
       written = written + 1

@@ -16,9 +16,13 @@ _settings = st.fixed_dictionaries(
         "pass_ttl": st.sampled_from(["9000", "400000"]),
     },
 )
-_steps = ["join", "poll", "enter", "leave", "reap", "sweeps", "index", "repair", "half a repair"]
+_steps = ["join", "poll", "enter", "leave", "reap", "sweeps", "index", "repair", "half a repair", "rebuild"]
 _next = st.lists(st.sampled_from(_steps), max_size=4)
 """What comes first after an accident."""
+
+_losses = st.sets(st.sampled_from([*_keys, "state", "stream"]), min_size=1, max_size=3) | st.sampled_from(
+    ["entries", "members", "entries and members"]
+)
 
 
 class Accidents(Work):
@@ -52,17 +56,36 @@ class Accidents(Work):
 
     @rule(after=_next, numbers=picks)
     def some_entries_of_the_log_are_lost(self, after: list[str], numbers: list[int]) -> None:
-        tickets = self.pick(numbers)
-        # Not beside other damage: counts that agree by chance look sound.
-        if not self.model.damaged:
-            names = [self.model.log.get(ticket, "") for ticket in tickets]
-            self.lose_entries(set(tickets))
-            self._goes_on(after, tickets, names)
+        self._lose("entries", after, numbers)
 
-    def _lose(self, lost: set[str], after: list[str], numbers: list[int]) -> None:
+    @rule(accidents=st.lists(st.tuples(_losses, _next, picks), min_size=2, max_size=4))
+    def accidents_happen_in_a_row(self, accidents: list[tuple[set[str] | str, list[str], list[int]]]) -> None:
+        for lost, after, numbers in accidents:
+            self._lose(lost, after, numbers)
+
+    @rule(also=st.sets(st.sampled_from(["state", "queue", "heartbeat"]), max_size=1), after=_next)
+    def verified_users_rejoin_after_their_places_are_lost(self, also: set[str], after: list[str]) -> None:
+        people = [(b"", "vann"), (b"", "vbob")]
+        tickets = self.join(people)
+        self.lose({"places", *also})
+        self.join(people[::2])
+        self._goes_on(after, tickets, ["vbob"])
+
+    def _lose(self, lost: set[str] | str, after: list[str], numbers: list[int]) -> None:
         tickets = self.pick(numbers)
         names = [self.model.log.get(ticket, "") for ticket in tickets]
-        self.lose(lost)
+        match lost:
+            case "entries":
+                self.lose_entries(set(tickets))
+            case "members":
+                self.lose_members(set(tickets))
+            case "entries and members":
+                # As many of each: the counts agree, and nobody is lost altogether.
+                some, others = tickets[::2], tickets[1::2]
+                self.lose_entries(set(some) - set(others))
+                self.lose_members(set(others) - set(some))
+            case _:
+                self.lose(set(lost))
         self._goes_on(after, tickets, names)
 
     def _goes_on(self, after: list[str], tickets: list[int], names: list[str]) -> None:
@@ -80,6 +103,8 @@ class Accidents(Work):
                     self.repair()
                 case "half a repair":
                     self.half_a_repair()
+                case "rebuild":
+                    self.an_operator_has_the_log_written_anew()
                 case _:
                     self.step(what, tickets)
 

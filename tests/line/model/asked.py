@@ -36,14 +36,14 @@ class Asked(Event):
 
     def _join(self, key: bytes, owner: bytes, who: str, *, places_lost: bool) -> tuple[int, int, int]:
         known = self.keys_new.get(key, self.keys_old.get(key)) if key else None
-        if known and (self._has_place(known[0]) or known[0] in self.admitted):
+        if known and (self.has_place(known[0]) or known[0] in self.admitted):
             if known[1] != owner:
                 return JoinCode.KEY_REUSED, 0, 0
-            if not self._has_place(known[0]):
+            if not self.has_place(known[0]):
                 return JoinCode.ADMITTED, known[0], 0
             return self._replay(known[0])
         place = self.places.get(who[1:]) if who[:1] == "v" else None
-        if place is not None and self._has_place(place):
+        if place is not None and self.has_place(place):
             answer = self._replay(place)
         elif who[:1] == "v" and places_lost:
             return JoinCode.PLACE_UNKNOWN, 0, 0
@@ -52,9 +52,6 @@ class Asked(Event):
         if key:
             self.keys_new[key] = answer[1], owner
         return answer
-
-    def _has_place(self, ticket: int) -> bool:
-        return ticket in self.log or ticket in self.line or ticket in self.called or ticket in self.absent
 
     def _replay(self, ticket: int) -> tuple[int, int, int]:
         self.restore_absent([ticket])
@@ -154,15 +151,15 @@ class Asked(Event):
         self.begin()
         log_lost, left = self.log_lost, 0
         for ticket in tickets:
-            was_logged = self.depart(ticket, log_lost=log_lost) is not None
+            has_left = self.depart(ticket, log_lost=log_lost)
             held = self.passes.get(ticket)
             if held or ticket in self.sessions:
                 self.release(ticket)
             if held and not held.redeemed:
                 del self.passes[ticket]
                 self.admitted.pop(ticket, None)
-                was_logged = True
-            left += was_logged
+                has_left = True
+            left += has_left
         self.state.totals["left"] += left
         return left
 

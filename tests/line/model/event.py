@@ -165,12 +165,12 @@ class Event:
         state = self.state
         self.closed = self.damaged
         if state.last is None:
-            if self.newest is None:
-                self.tokens = 0.0 if self.members else self.capacity
+            if self.newest is None and not self.members:
+                self.tokens = self.capacity
                 if self.cap is not None:
                     self.count_sessions()
                 return
-            state.last, state.tokens, state.refilled, state.recount = self.newest, 0.0, self.now, True
+            state.last, state.tokens, state.refilled, state.recount = self.newest or 0, 0.0, self.now, True
             state.active = UNKNOWN
         state.refilled = min(state.refilled, self.now)
         gathered = self.rate_in_force * (self.now - state.refilled) / 1000
@@ -353,8 +353,15 @@ class Event:
                 self.called[ticket] = self.now
         self.count_head_departures(examined)
 
-    def depart(self, ticket: int, *, log_lost: bool) -> str | None:
-        """Takes all of it away together; who it was, None if they are not in the log."""
+    def has_place(self, ticket: int) -> bool:
+        """Also if the log has lost them."""
+        return ticket in self.log or ticket in self.line or ticket in self.called or ticket in self.absent
+
+    def depart(self, ticket: int, *, log_lost: bool) -> bool:
+        """Takes all of it away together; whether they had a place."""
+        had_place = self.has_place(ticket)
+        if log_lost and had_place:
+            self.state.last = max(self.state.last or 0, ticket)
         who = self.log.pop(ticket, None)
         if log_lost:
             self.rebuild.pop(ticket, None)
@@ -365,4 +372,4 @@ class Event:
         if who and who[0] == "v" and self.places.get(who[1:]) == ticket:
             del self.places[who[1:]]
             self.state.verified -= 1
-        return who
+        return had_place

@@ -128,6 +128,16 @@ class Machine(RuleBasedStateMachine):
             del self.model.log[ticket]
         self.witness.keys_are_lost(self.run(look(self.redis, self.keys)))
 
+    def lose_members(self, tickets: set[int]) -> None:
+        """These, from wherever they are."""
+        for ticket in tickets:
+            for key in (self.keys.queue, self.keys.called, self.keys.absent):
+                self.run(self.redis.zrem(key, ticket))
+            self.model.line.discard(ticket)
+            self.model.absent.discard(ticket)
+            self.model.called.pop(ticket, None)
+        self.witness.keys_are_lost(self.run(look(self.redis, self.keys)))
+
     def configure(self, changes: dict[str, str]) -> None:
         """As an operator does."""
         self.step("configure", changes | {"declared": "1"})

@@ -34,7 +34,7 @@ end
 local function touch_and_locate(event, door, tickets)
   restore_absent(event, tickets)
   -- The tickets stay the strings they came as: int() would be a seventh of a poll (measured).
-  local locations, heartbeats, now, called_at = {}, {}, int(event.now), door.called_at
+  local locations, heartbeats, now, called_at, put_back = {}, {}, int(event.now), door.called_at, 0
   for i, ticket in ipairs(tickets) do
     local location = call('ZRANK', LINE, ticket)
     if not location then
@@ -46,6 +46,7 @@ local function touch_and_locate(event, door, tickets)
         location = 'admitted'
       elseif find_entry(ticket) then
         call('ZADD', LINE, ticket, ticket)
+        put_back = put_back + 1
         location = call('ZRANK', LINE, ticket)
       end
     end
@@ -56,6 +57,13 @@ local function touch_and_locate(event, door, tickets)
     end
   end
   if #heartbeats > 0 then call('ZADD', HEARTBEAT, unpack(heartbeats)) end
+  if put_back > 0 then
+    -- Somebody in front of those looked up before may have been put back.
+    event.waiting = event.waiting + put_back
+    for i, ticket in ipairs(tickets) do
+      if type(locations[i]) == 'number' then locations[i] = call('ZRANK', LINE, ticket) end
+    end
+  end
   return locations
 end
 

@@ -65,9 +65,9 @@ local function load_event()
     local last = last_logged()
     event.is_new = not last and members == 0
     event.tokens = event.is_new and event.capacity or 0
-    if last then
+    if not event.is_new then
       set_state(event, 'schema', SCHEMA)
-      set_state(event, 'last', max(last, state.last or 0))
+      set_state(event, 'last', max(last or 0, state.last or 0))
       set_state(event, 'tokens', 0)
       set_state(event, 'refilled', now)
       -- How many verified users there should be is lost as well.
