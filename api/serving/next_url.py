@@ -51,11 +51,14 @@ def _is_local(url: str) -> bool:
 def _leads_away(path: str) -> bool:
     """Whether a browser, which removes dot segments and keeps empty ones, would be left with `//`."""
     left: list[str] = []
-    for segment in path.split("/")[1:]:
+    segments = path.split("/")[1:]
+    for segment in segments:
         if segment == "..":
             left = left[:-1]
         elif segment != ".":
             left.append(segment)
+    if segments[-1] in {".", ".."}:
+        left.append("")
     return len(left) > 1 and left[0] == ""
 
 

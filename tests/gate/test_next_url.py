@@ -57,6 +57,8 @@ NO_ORIGINS = (
 
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join) | st.text(max_size=20))
 @example("/.//evil.example")
+@example("/.//.")
+@example("/.//x/..")
 @settings(max_examples=2000)
 def test_what_is_taken_for_a_path_stays_on_the_host_in_a_browser(url: str) -> None:
     if is_safe(url, ()):
