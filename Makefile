@@ -13,7 +13,8 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test test-proxies test-redis lint lint-web look format bench chaos observe audit constraints clean
+.PHONY: help setup run demo test test-browser test-proxies test-redis lint lint-web look format bench chaos observe audit
+.PHONY: constraints clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -32,6 +33,11 @@ demo: $(READY) ## Stand in line: a toy shop behind a proxy, Daegi, and a crowd i
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
+
+test-browser: $(READY) ## Run the tests with real browsers (3 minutes; needs Chromium, and npm for axe)
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --group browser
+	@$(MAKE) --no-print-directory $(NODE)/.ready || echo "Without npm axe looks at nothing."
+	@$(BIN)/python -m pytest -n 2 tests/browser $(ARGS)
 
 test-proxies: $(READY) ## Run the recipes behind nginx, Caddy, HAProxy and Apache, whichever are installed
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group recipes
@@ -54,7 +60,6 @@ lint-web: $(NODE)/.ready ## Check the script and the styles of the waiting page 
 
 look: $(NODE)/.ready ## Look at every state of the waiting page in Chromium, and let axe look (3 minutes)
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group browser
-	@$(BIN)/python -m pytest tests/room/test_in_browser.py
 	@$(BIN)/python -m tests.room.look $(ARGS)
 
 format: $(READY) ## Format the code

@@ -46,7 +46,7 @@ class Gate:
         passes: Passes,
         cookies: Cookies,
         fail_open_seconds: float,
-        refusal_page: Callable[[Request, str], Response],
+        refusal_page: Callable[[Request, str, str], Response],
         metrics: Metrics,
     ) -> None:
         self._line, self._signer = line, signer
@@ -156,7 +156,7 @@ class Gate:
         if navigation:
             return Response(302, b"", (_NO_STORE, ("location", room)))
         if is_document(request):
-            return self._refusal_page(request, room)
+            return self._refusal_page(request, event_id, after)
         message = "this site lets people in one after another: join the waiting room"
         raise HttpError(429, "WAITING_ROOM", message, retry_after=_RETRY_SECONDS, details={"room": room})
 

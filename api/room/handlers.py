@@ -102,9 +102,9 @@ class Room:
             raise HttpError(404, "NOT_FOUND", "there is nothing at this path")
         return answer
 
-    def refusal_page(self, request: Request, room_url: str) -> Response:
+    def refusal_page(self, request: Request, event_id: str, next_url: str) -> Response:
         """What the gate answers to a form that was sent without a pass: nothing of it has been done."""
-        page = Page(state="not_sent", base=room_url.partition("?")[0], next_url=room_url)
+        page = Page(state="not_sent", base=f"{ROOM_PATH}{event_id}", event_id=event_id, next_url=next_url)
         return Response(429, render(page, _texts(request)), (*headers(page), retry_after(_RETRY_SECONDS)))
 
     async def show(self, request: Request) -> Response:
@@ -126,10 +126,13 @@ class Room:
     async def join(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/join"""
         visit = await self._own(request)
+        if arrived := await self._sent_on(request, visit):
+            return arrived
         if self._join_limit is not None:
             self._join_limit.take(request)
         who = self._identity.identify(request, None)
-        key = idempotency_key(request) or self._visitor_key(request, visit)
+        # The visitor's own first: two tabs that join at the same time are one person.
+        key = self._visitor_key(request, visit) or idempotency_key(request)
         if key:
             key += blake2b(who, digest_size=8).digest()
         answer = await self._batched.join(visit.event_id, Join(key, who))
@@ -142,6 +145,8 @@ class Room:
     async def place(self, request: Request) -> Response:
         """GET /waiting-room/{event_id}/place"""
         visit = await self._visit(request)
+        if not self._cookies.waiting(request, visit.event_id) and (arrived := await self._sent_on(request, visit)):
+            return arrived
         token = self._waiting(request, visit)
         answer = await self._queue.status_of(token)
         status = self._decode_status(answer.body)
@@ -153,6 +158,8 @@ class Room:
     async def enter(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/enter"""
         visit = await self._own(request)
+        if arrived := await self._sent_on(request, visit):
+            return arrived
         text = self._waiting(request, visit)
         cookies = await self._enter(request, visit, self._signer.verify_waiting(text))
         return self._done(request, visit.next_url, json_response(200, {"location": visit.next_url}, *cookies), *cookies)
@@ -213,6 +220,13 @@ class Room:
             poll_after_ms=status.poll_after_ms,
             approximate=status.approximate,
         ).adding((cookie,))
+
+    async def _sent_on(self, request: Request, visit: _Visit) -> Response | None:
+        """Where somebody with a good pass goes: another of their tabs, or a friend's click, was faster."""
+        cookie = await self._renewed_pass(request, visit)
+        return cookie and self._done(
+            request, visit.next_url, json_response(200, {"location": visit.next_url}, cookie), cookie
+        )
 
     async def _renewed_pass(self, request: Request, visit: _Visit) -> Header | None:
         """The cookie of a pass that is still good, set anew: else room and gate would send each other the visitor."""

@@ -14,20 +14,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from api.room.texts import LANGUAGES
 from tests.room.preview import STATES, PreviewServer
+from tests.support.chromium import AXE, AXE_RUN, CHROMIUM, CUT, FLAGS
 from tests.support.paths import ROOT
 
 PICTURES = ROOT / "tests" / "room" / "screenshots"
-AXE = ROOT / ".venv" / "node" / "node_modules" / "axe-core" / "axe.min.js"
-CHROMIUM = "/usr/bin/chromium"
-CUT = """() => {
-  const cut = [...document.querySelectorAll("body *:not(.spoken)")].filter((element) =>
-    element.checkVisibility() && (element.scrollWidth > element.clientWidth + 1)
-    && getComputedStyle(element).display !== "inline");
-  const wide = document.documentElement.scrollWidth > innerWidth ? ["the page"] : [];
-  return wide.concat(cut.map((element) => element.tagName + "#" + element.id + " " + element.textContent.slice(0, 40)));
-}"""
-AXE_RUN = """() => axe.run().then((found) => found.violations.map((one) =>
-  one.id + ": " + one.nodes.map((node) => node.target.join(" ")).join(", ")))"""
 
 
 class View(NamedTuple):
@@ -62,9 +52,7 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     only = set(sys.argv[1:])
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         faults = [
             fault for view in VIEWS if not only or view.name in only for fault in _looked_at(browser, server.url, view)
         ]

@@ -140,6 +140,53 @@ async def test_without_a_script_forms_do_the_same(declare: Declare, new_visitor:
     assert (await declare())["totals"]["left"] == 1
 
 
+async def test_two_tabs_that_join_at_once_are_one_person(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    sent = [{**JSON, "Idempotency-Key": key * 32} for key in "ab"]
+    url = f"/waiting-room/{event}/join?next=/checkout"
+    first, second = await asyncio.gather(*(visitor.post(url, headers=headers) for headers in sent))
+    assert first.json()["waiting_token"] == second.json()["waiting_token"]
+    assert (await declare())["totals"]["joined"] == 1
+
+
+async def test_the_other_tab_of_somebody_inside_is_sent_on(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    await act(visitor, event, "join")
+    await declare(rate=100, burst=100)
+    await act(visitor, event, "enter")
+    await declare(**CLOSED)
+    for what in ("place", "enter", "join"):
+        answer = await act(visitor, event, what, "/other")
+        assert (answer.status_code, answer.json()) == (200, {"location": "/other"}), what
+    sent = await visitor.post(f"/waiting-room/{event}/join?next=/other")
+    assert (sent.status_code, sent.headers["location"]) == (303, "/other")
+    assert (await declare())["totals"]["joined"] == 1
+
+
+@pytest.mark.parametrize("waited", [True, False])
+async def test_who_was_inside_and_comes_again_gets_a_new_place(
+    declare: Declare, new_visitor: NewVisitor, event: str, waited: bool
+) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    if waited:
+        await visit_room(visitor, event)
+        await act(visitor, event, "join")
+    await declare(rate=100, burst=100)
+    assert (await visit_room(visitor, event)).headers["location"] == "/checkout"
+    assert (await visitor.post(f"/api/v1/gate/{event}/release")).status_code == 200
+    await declare(**CLOSED)
+    assert state_of(await visit_room(visitor, event)) == "join"
+    joined = await visitor.post(f"/waiting-room/{event}/join?next=/checkout")
+    assert state_of(await visitor.get(joined.headers["location"])) in {"waiting", "full"}
+
+
 @pytest.mark.parametrize(
     "header", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}]
 )

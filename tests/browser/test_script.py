@@ -1,7 +1,6 @@
-"""The page's script in a real browser, against answers that are made up: `make look` installs what it needs."""
+"""The page's script in a real browser, against answers that are made up."""
 
 import asyncio
-import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.room.preview import PreviewServer
+from tests.support.chromium import CHROMIUM, FLAGS
 
-playwright = pytest.importorskip("playwright.async_api", reason="make look installs it")
-CHROMIUM = shutil.which("chromium")
+playwright = pytest.importorskip("playwright.async_api", reason="make test-browser installs it")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 PLACE = {
@@ -44,7 +43,7 @@ async def page(server: PreviewServer) -> AsyncIterator[Any]:
     """A tab whose addresses are the preview's; a fault of the script, or of the policy, fails the test."""
     faults: list[str] = []
     async with playwright.async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = await started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         context = await browser.new_context(base_url=server.url, locale="en-US")
         page = await context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
