@@ -187,7 +187,7 @@ class Room:
         if probed is None:
             if "probe=1" in request.query.split("&"):
                 return self._page(request, visit, "cookies_off")
-            cookie = self._cookies.set_probe(request, visit.event_id, os.urandom(16).hex())
+            cookie = self._cookies.set_probe(request, visit.event_id, _new_probe())
             return _see_other(f"{visit.url}&probe=1", cookie)
         if is_navigation(request, request.method) and (cookie := await self._walk_in(request, visit)):
             return _see_other(visit.next_url, cookie)
@@ -266,6 +266,8 @@ class Room:
         return (
             self._cookies.set_pass(request, visit.event_id, new),
             self._cookies.forget_waiting(request, visit.event_id),
+            # Joins are told apart by it: whoever comes again joins anew, with a new place.
+            self._cookies.set_probe(request, visit.event_id, _new_probe()),
         )
 
     async def _visit(self, request: Request) -> _Visit:
@@ -339,6 +341,10 @@ class Room:
         status = _STATUS.get(page.state, 200)
         extra = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
         return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+
+
+def _new_probe() -> str:
+    return os.urandom(16).hex()
 
 
 def _texts(request: Request) -> Texts:

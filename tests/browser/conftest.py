@@ -103,7 +103,7 @@ class Tab:
         await self.says("place", str(place))
 
     async def is_well(self, name: str) -> None:
-        """Takes a picture; asserts that nothing is cut, and that axe (if installed, and if scripts run) finds nothing."""
+        """Takes a picture; asserts that nothing is cut, and that axe (where it is, and scripts run) finds nothing."""
         await self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
         found = await self.page.evaluate(CUT)
         if self._script and AXE.exists():
