@@ -34,10 +34,10 @@ test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 
-test-browser: $(READY) ## Run the tests with real browsers (3 minutes; needs Chromium, and npm for axe)
+test-browser: $(READY) ## Run the tests with real browsers (2 minutes; needs Chromium, and npm for axe)
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group browser
 	@$(MAKE) --no-print-directory $(NODE)/.ready || echo "Without npm axe looks at nothing."
-	@$(BIN)/python -m pytest -n 2 tests/browser $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/browser $(ARGS)
 
 test-proxies: $(READY) ## Run the recipes behind nginx, Caddy, HAProxy and Apache, whichever are installed
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group recipes

@@ -18,7 +18,13 @@ from tests.support.chromium import AXE, AXE_RUN, CHROMIUM, CUT, FLAGS
 from tests.support.processes import Api
 from tests.support.settings import OPERATOR
 
-playwright = pytest.importorskip("playwright.async_api", reason="make test-browser installs playwright")
+async_playwright: Any
+try:
+    from playwright import async_api
+except ImportError:
+    async_playwright = None
+else:
+    async_playwright = async_api.async_playwright
 
 ONE_LOOP = pytest.mark.asyncio(loop_scope="session")
 """For every module here: a browser belongs to the loop that started it."""
@@ -35,9 +41,14 @@ _NO_ANSWER = "Failed to load resource"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Says what is missing."""
+    missing = ""
+    if CHROMIUM is None:
+        missing = "needs Chromium on PATH: apt-get install chromium"
+    elif async_playwright is None:
+        missing = "needs playwright: make test-browser installs it"
     for item in items:
-        if CHROMIUM is None and Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.skip(reason="needs Chromium on PATH: apt-get install chromium"))
+        if missing and Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason=missing))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -166,7 +177,7 @@ class People:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Any]:
     """One Chromium; with the back/forward cache, which Playwright turns off."""
-    async with playwright.async_playwright() as started:
+    async with async_playwright() as started:
         browser = await started.chromium.launch(
             executable_path=CHROMIUM, args=[*FLAGS], ignore_default_args=["--disable-back-forward-cache"]
         )

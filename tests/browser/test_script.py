@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.browser.conftest import async_playwright
 from tests.room.preview import PreviewServer
 from tests.support.chromium import CHROMIUM, FLAGS
-
-playwright = pytest.importorskip("playwright.async_api", reason="make test-browser installs it")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 PLACE = {
     "status": "waiting",
@@ -42,7 +40,7 @@ def server() -> Iterator[PreviewServer]:
 async def page(server: PreviewServer) -> AsyncIterator[Any]:
     """A tab whose addresses are the preview's; a fault of the script, or of the policy, fails the test."""
     faults: list[str] = []
-    async with playwright.async_playwright() as started:
+    async with async_playwright() as started:
         browser = await started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
         context = await browser.new_context(base_url=server.url, locale="en-US")
         page = await context.new_page()

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from shared.dev.redis_server import RedisServer
-from tests.browser.conftest import CLOSED, LOST, ONE_LOOP, OPEN, Operator, People, playwright
+from tests.browser.conftest import CLOSED, LOST, ONE_LOOP, OPEN, Operator, People, async_playwright
 from tests.browser.site import Site
 from tests.support.chromium import CHROMIUM, FLAGS
 from tests.support.processes import Api
@@ -120,7 +120,7 @@ async def without_cookies(site: Site, people: People, tmp_path: Path) -> AsyncIt
     profile.mkdir()
     blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
     (profile / "Preferences").write_text(json.dumps(blocked))
-    async with playwright.async_playwright() as started:
+    async with async_playwright() as started:
         context = await started.chromium.launch_persistent_context(
             tmp_path, executable_path=CHROMIUM, args=[*FLAGS], base_url=site.url, locale="en-US"
         )
