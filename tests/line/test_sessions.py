@@ -301,6 +301,18 @@ async def test_a_released_ticket_is_not_let_in_or_redeemed_again(room: Room) -> 
     assert (await room.line.redeem(room.event, held.ticket, held.entered)).code == RedeemCode.EXPIRED
 
 
+async def test_a_release_outlasts_a_pass_whose_session_was_lost(room: Room) -> None:
+    (held,) = await let_in(room)
+    await room.line.configure(room.event, {"declared": "1", "session_ttl": "5000"})
+    await room.redis.delete(room.keys.sessions)
+    await room.line.release(room.event, [held.ticket])
+    room.clock.advance(5 + SLACK)
+    # Also after what is over has been forgotten.
+    await room.line.release(room.event, [held.ticket])
+    assert held.until > room.now
+    assert await renew(room, held) == []
+
+
 async def test_a_release_may_be_repeated(capped: Room) -> None:
     (held,) = await let_in(capped)
     assert await capped.line.release(capped.event, [held.ticket, held.ticket]) == 1

@@ -13,6 +13,11 @@ local SESSION_SLACK = 2000
 -- `active` once the state was lost: it equals no count.
 local ACTIVE_UNKNOWN = -1000000000
 
+-- When the last of all sessions ever begun ends. Once the state was lost: when those do whose passes are new.
+local function latest_end(event)
+  return event.state.session_latest or event.session_now + max(event.session_ttl, event.pass_ttl) + SESSION_SLACK
+end
+
 -- Reads how many are inside, and whether some were lost: then `present` counts those that are left or put back, so that
 -- a second loss shows, too. Changes nothing of the keys themselves.
 local function load_sessions(event)
@@ -25,7 +30,7 @@ local function load_sessions(event)
   local change = lost_until ~= 0 and inside - state.present or 0
   local loss = lost_until == 0 and inside ~= active or change < 0 or change > 0 and inside ~= active
   if loss then
-    lost_until = max(lost_until, state.session_latest or now + max(event.session_ttl, event.pass_ttl) + SESSION_SLACK)
+    lost_until = max(lost_until, latest_end(event))
     set_state(event, 'active', active)
     set_state(event, 'present', inside)
     set_state(event, 'sessions_lost', lost_until)

@@ -12,7 +12,8 @@ local RELEASE_DELAY = 3000
 local function release_session(event, ticket)
   load_sessions(event)
   local now, ends = event.session_now, tonumber(call('ZSCORE', SESSIONS, ticket) or 0)
-  local forget_at = max(ends, now + event.session_ttl + SESSION_SLACK)
+  -- Its passes may last for longer than its session, if that was lost or comes from a replica that was behind.
+  local forget_at = max(ends > 0 and ends or latest_end(event), now + event.session_ttl + SESSION_SLACK)
   if call('ZADD', ENDED, 'NX', int(forget_at), ticket) == 0 then return 0 end
   if ends > now + RELEASE_DELAY then call('ZADD', SESSIONS, 'XX', int(now + RELEASE_DELAY), ticket) end
   -- Later than every version before, also of a state that was lost.
