@@ -42,7 +42,7 @@ local function load_event()
     -- See sessions.lua. inside is nil until load_sessions.
     inside = nil, sessions_lost = false,
   }
-  read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'eta_rate', 'eta_at',
+  read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'entering', 'absences',
     'relog', 'session_clock')
   local state = event.state
   if state.schema and state.schema ~= SCHEMA then
