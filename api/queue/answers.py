@@ -109,4 +109,5 @@ def eta(position: int, standing: Standing) -> float | None:
     # At rate 0 nobody beyond the tokens can enter, however fast the head of the line moved a moment ago.
     if standing.paused or standing.damaged or (missing > 0 and min(standing.rate, standing.eta_rate) <= 0):
         return None
-    return min(missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0
+    # Whoever is called learns of it with their next poll.
+    return min(_FRONT_POLL_S / 2 + missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0

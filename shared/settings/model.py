@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     pass_ttl: _Seconds = Field(30, description="Seconds for which a reservation is good")
     ready_ttl: _Seconds = Field(90, description="Seconds of silence after which a person whose turn comes steps aside")
     call_fresh: _Seconds = Field(
-        6, description="Seconds for which a called person who does not enter holds up the next calls"
+        4, description="Seconds for which a called person who does not enter holds up the next calls, at most"
     )
     admit_rate: float = Field(50, ge=0, le=1_000_000, description="People let in per second, per event")
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")

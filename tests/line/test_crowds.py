@@ -121,6 +121,17 @@ async def test_a_small_burst_does_not_cap_the_rate(make_room: MakeRoom, burst: i
     assert crowd.overtaken() == {}
 
 
+async def test_a_small_burst_does_not_cap_the_rate_though_half_never_enter(make_room: MakeRoom) -> None:
+    room = make_room(admit_rate=RATE, admit_burst=1)
+    tickets = await room.join(4000)
+    crowd = Crowd(room, tickets, hoarders=tickets[::2])
+    before = await crowd.run(10)
+    assert before <= 4 * RATE + RATE * 10
+    # They poll in steps of half a second; at finer times it is nearly all (tests/load/promises.py).
+    assert await crowd.run(30) - before >= 0.8 * RATE * 20
+    assert crowd.overtaken() == {}
+
+
 async def test_a_slow_door_with_one_poll_at_a_time_reaches_its_rate(make_room: MakeRoom) -> None:
     room = make_room(admit_rate=2, admit_burst=1)
     crowd = Crowd(room, await room.join(200))

@@ -9,7 +9,7 @@ from tests.line.conftest import LIFE, MakeRoom, Room
 READY_TTL = 90
 """Silence, in seconds, after which someone whose turn it is steps aside."""
 
-CALL_FRESH = 6
+CALL_FRESH = 4
 AT_ONCE = 64
 """People whom one script call examines at most."""
 
@@ -101,6 +101,33 @@ async def test_fresh_calls_hold_up_the_next_ones_and_stale_ones_do_not(slow: Roo
     assert await slow.called() == tickets[:4]
     slow.clock.advance(0.001)
     await slow.poll(tickets[-1])
+    assert await slow.called() == tickets[:8]
+
+
+async def test_whoever_asks_again_instead_of_entering_holds_up_nobody(slow: Room) -> None:
+    tickets = await slow.join(20)
+    await slow.poll(tickets[-1])
+    slow.clock.advance(1)
+    assert [one.code for one in await slow.poll(*tickets[:3])] == [PollCode.READY] * 3
+    assert await slow.called() == tickets[:4]
+    slow.clock.advance(1)
+    # Two of those who were told and did not enter; the fourth may come with the next poll.
+    assert await slow.positions(*tickets[:2]) == [1, 1]
+    assert await slow.called() == tickets[:6]
+    assert await slow.positions(*tickets[3:7]) == [2, 3, 4, 5]
+    # They keep their right.
+    assert await slow.admit(*tickets[:2]) == tickets[:2]
+
+
+async def test_asking_again_under_a_call_that_is_stale_changes_nothing(slow: Room) -> None:
+    tickets = await slow.join(20)
+    await slow.poll(tickets[-1])
+    slow.clock.advance(CALL_FRESH)
+    for _ in range(3):
+        await slow.poll(tickets[0])
+        slow.clock.advance(0.5)
+    called_at = await slow.redis.zscore(slow.keys.called, tickets[0])
+    assert called_at == slow.now - 1500 - 1000 * CALL_FRESH
     assert await slow.called() == tickets[:8]
 
 

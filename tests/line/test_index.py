@@ -125,7 +125,7 @@ async def test_a_flow_below_the_configured_rate_is_told(steady: Room) -> None:
     assert (await published_after(steady, 1)).averages == pytest.approx((0.15, 0.15, 0.15), rel=0.1)
 
 
-async def test_the_averages_over_1_5_and_15_minutes_weigh_5_3_and_2_tenths(steady: Room, make_room: MakeRoom) -> None:
+async def test_the_averages_over_1_5_and_15_minutes_follow_at_their_own_pace(steady: Room, make_room: MakeRoom) -> None:
     assert (await flow(steady, 900)).averages == pytest.approx((10, 10, 10), rel=0.1)
     # New settings of the whole fleet: what an operator changes for the event begins a new measurement.
     slower = make_room(admit_rate=2, admit_burst=20)
@@ -136,8 +136,8 @@ async def test_the_averages_over_1_5_and_15_minutes_weigh_5_3_and_2_tenths(stead
     assert one == pytest.approx(2 + 8 * exp(-1), rel=0.1)
     assert five == pytest.approx(2 + 8 * exp(-1 / 5), rel=0.1)
     assert five < fifteen < 10.5
-    assert index.standing.eta_rate == pytest.approx(0.5 * one + 0.3 * five + 0.2 * fifteen, rel=1e-4)
-    assert index.standing.head_speed < index.standing.eta_rate
+    # What was admitted at another rate says nothing about how long people will wait.
+    assert index.standing.eta_rate == 2
 
 
 @pytest.mark.parametrize("why", ["nobody waits", "the event is paused"])
@@ -157,18 +157,6 @@ async def test_new_settings_begin_a_new_measurement(steady: Room) -> None:
     await steady.line.configure(steady.event, {"rate": "3"})
     index = await published_after(steady, 1)
     assert index.averages == (0, 0, 0)
-
-
-async def test_what_was_measured_counts_for_a_minute(steady: Room) -> None:
-    await flow(steady, 5)
-    for _ in range(10):
-        await published_after(steady, 5)
-    # Ten a second could come in, and nobody did; the line has not moved for long.
-    (ticket, *_) = await steady.waiting()
-    measured = (await published_after(steady, 5)).averages
-    assert max(measured) < 10
-    assert (await steady.standing()).eta_rate == 10
-    assert ticket in await steady.waiting()
 
 
 async def test_head_speed_counts_calls_step_asides_and_expiries(make_room: MakeRoom) -> None:

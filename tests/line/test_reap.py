@@ -123,7 +123,7 @@ async def test_a_visit_opens_the_door_even_if_nobody_polls(slow: Room) -> None:
     await slow.sweep(5)
     assert await slow.called() == tickets[:4]
     # The calls are stale by now, and nobody has been silent for long.
-    await slow.sweep(10)
+    await slow.sweep(5)
     assert await slow.called() == tickets[:8]
 
 

@@ -10,6 +10,7 @@ local grace, tickets = ARGV[STEP] == '1', {unpack(ARGV, STEP + 1)}
 
 local door = load_door(event)
 local locations = touch_and_locate(event, door, tickets)
+release_hesitant(event, door)
 local passed = open_door(event, door, grace)
 local may_enter = openings(event) >= 1 and not event.damaged and not event.paused
 local results = {}

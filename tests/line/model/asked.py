@@ -82,7 +82,9 @@ class Asked(Event):
     def poll(self, tickets: list[int], *, grace: bool = False) -> list[tuple[int, int]]:
         """Code and position."""
         self.begin()
+        hesitant = [t for t in tickets if t in self.called and self.heard.get(t, 0) > self.called[t]]
         self.touch_and_locate(tickets)
+        self.release_calls(hesitant)
         self.open_door(grace=grace)
         ready = self.openings >= 1 and not self.closed and not self.paused
         answers: list[tuple[int, int]] = []

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from math import floor
 from typing import NamedTuple
 
-LIFE, READY, FRESH, DEDUPE, LINE_TTL, GAP = 300_000, 90_000, 6_000, 300_000, 3_600_000, 30_000
+LIFE, READY, FRESH, DEDUPE, LINE_TTL, GAP = 300_000, 90_000, 4_000, 300_000, 3_600_000, 30_000
 AT_ONCE = 64
 CHUNK, MILESTONES, EXACT_ZONE = 4, 5, 2
 """As small as the machine makes them, so that a few people are many pieces of repair, and far back in line."""
 HEAD_WINDOW = 15_000
 SESSION_TTL, SLACK, RELEASED, UNKNOWN = 300_000, 2_000, 3_000, -1_000_000_000
+TURNS_DECIDED = 2_500
 
 
 @dataclass
@@ -46,6 +47,11 @@ class State:
     head_at: int = 0
     head_now: int = 0
     head_before: int = 0
+    turns_called: float = 0.0
+    turns_absent: float = 0.0
+    turns_uncounted: float | None = None
+    entering: float = 0.0
+    absences: float = 0.0
     verified: int = 0
     recount: bool = False
     thin: bool = False
@@ -63,7 +69,7 @@ class State:
 
 
 class Standing(NamedTuple):
-    """How an event stands, apart from its ETA."""
+    """How an event stands."""
 
     now: int
     damaged: bool
@@ -72,6 +78,8 @@ class Standing(NamedTuple):
     tokens: float
     rate: float
     head_speed: float
+    eta_rate: float | None
+    """None where it depends on what was measured."""
     waiting: int
 
 
@@ -193,6 +201,7 @@ class Event:
             self.openings,
             self.rate_in_force,
             max(self.rate_in_force, self._head_speed()),
+            self._eta_rate(),
             len(self.line),
         )
         self.state = state
@@ -296,6 +305,32 @@ class Event:
         state.session_version, state.session_clock = max(state.session_version + 1, now), now
         return end > now
 
+    # How many of those whose turn comes take it up
+
+    def _count_turns(self, called: int, absent: int) -> None:
+        state = self.state
+        admitted = state.totals["admitted"]
+        undecided = sum(self.now - TURNS_DECIDED < when <= self.now for when in self.called.values())
+        if state.turns_uncounted is None:
+            state.turns_uncounted = admitted
+        state.turns_called += called
+        state.turns_uncounted = max(state.turns_uncounted, admitted - state.turns_called)
+        state.turns_absent = min(state.turns_absent + absent, state.turns_called)
+        if state.turns_called + state.turns_absent > max(200, 4 * self.capacity):
+            state.turns_called = (state.turns_called + undecided) / 2
+            state.turns_absent /= 2
+            state.turns_uncounted = (state.turns_uncounted + admitted) / 2
+        entered = admitted - state.turns_uncounted
+        decided = max(entered, state.turns_called - undecided) + 5
+        state.entering, state.absences = (entered + 5) / decided, state.turns_absent / (state.turns_called + 5)
+
+    def _eta_rate(self) -> float | None:
+        if self.cap is not None:
+            return None
+        share = self.state.entering or 1.0
+        calls = min(self.rate_in_force / share, self.capacity / (share + 3 * (1 - share)))
+        return calls * (1 + self.state.absences)
+
     # Places
 
     @property
@@ -330,6 +365,12 @@ class Event:
             if ticket in self.line or ticket in self.called:
                 self.heard[ticket] = self.now
 
+    def release_calls(self, tickets: list[int]) -> None:
+        """Their calls hold up nobody any more."""
+        for ticket in tickets:
+            if self.openings >= 1 and self.is_fresh(ticket):
+                self.called[ticket] = self.now - FRESH
+
     def open_door(self, *, grace: bool = False) -> None:
         """Calls people one by one; the silent step aside."""
         if self.closed or self.paused:
@@ -339,7 +380,7 @@ class Event:
             shut = self.state.shut
             if self.state.last is not None and self.free < 1 and not 0 <= self.now - shut < 1000:
                 self.state.shut = self.now
-        examined = 0
+        examined = called = 0
         for ticket in sorted(self.line)[:AT_ONCE]:
             if self.fresh >= floor(self.openings):
                 break
@@ -351,7 +392,10 @@ class Event:
             else:
                 self.heard.setdefault(ticket, self.now)
                 self.called[ticket] = self.now
+                called += 1
         self.count_head_departures(examined)
+        if examined:
+            self._count_turns(called, examined - called)
 
     def has_place(self, ticket: int) -> bool:
         """Also if the log has lost them."""

@@ -111,7 +111,11 @@ def differences(model: Model, seen: Seen, described: Described) -> dict[str, tup
     )
     told = described.standing._asdict() | {"totals": described.totals}
     standing = model.standing()._asdict() | {"totals": {name: model.state.totals[name] for name in described.totals}}
-    differing = {name: (told[name], value) for name, value in standing.items() if not _same(told[name], value)}
+    differing = {
+        name: (told[name], value)
+        for name, value in standing.items()
+        if value is not None and not _same(told[name], value)
+    }
     for name, one, other in zip(Seen._fields, seen, expected, strict=True):
         if not _same(one, other):
             differing[name] = one, other

@@ -5,11 +5,11 @@
 -- Returns  nothing: it defines
 -- Complexity O(log N) a ticket, and at most 64 people examined per call of open_door
 
--- fresh_calls and stale_calls count the called (the latter once somebody asked); called_at has the times in ms of
--- the calls of those whom touch_and_locate found called.
+-- fresh_calls and stale_calls count the called (the latter once somebody asked). Of those whom touch_and_locate found
+-- called, called_at has the times of their calls in ms, and hesitant lists those who have asked before since then, if any.
 local function load_door(event)
   local fresh_calls = call('ZCOUNT', CALLED, '(' .. int(event.now - event.call_fresh), int(event.now))
-  return {fresh_calls = fresh_calls, stale_calls = nil, called_at = {}}
+  return {fresh_calls = fresh_calls, stale_calls = nil, called_at = {}, hesitant = nil}
 end
 
 -- Whoever stepped aside and speaks again has their own place again, at once.
@@ -42,6 +42,11 @@ local function touch_and_locate(event, door, tickets)
       if when then
         location = 'called'
         called_at[ticket] = tonumber(when)
+        local last_seen = tonumber(call('ZSCORE', HEARTBEAT, ticket))
+        if last_seen and last_seen > called_at[ticket] then
+          door.hesitant = door.hesitant or {}
+          door.hesitant[#door.hesitant + 1] = ticket
+        end
       elseif call('ZSCORE', ADMITTED, ticket) then
         location = 'admitted'
       elseif find_entry(ticket) then
@@ -67,6 +72,22 @@ local function touch_and_locate(event, door, tickets)
   return locations
 end
 
+-- The calls of those who ask again instead of entering are fresh no longer: as if made call_fresh ago, which is a little
+-- earlier than they were. They keep the right to enter.
+local function release_hesitant(event, door)
+  -- Without an opening they could not enter.
+  if not door.hesitant or openings(event) < 1 then return end
+  local oldest_fresh = event.now - event.call_fresh
+  for _, ticket in ipairs(door.hesitant) do
+    local when = door.called_at[ticket]
+    if when > oldest_fresh and when <= event.now then
+      call('ZADD', CALLED, int(oldest_fresh), ticket)
+      door.called_at[ticket] = oldest_fresh
+      door.fresh_calls = door.fresh_calls - 1
+    end
+  end
+end
+
 -- Calls people one by one from the head of the line while fresh calls < floor(openings). The silent step aside,
 -- unless the system itself may have caused their silence (grace). Returns how many left the head of the line.
 local function open_door(event, door, grace)
@@ -80,7 +101,7 @@ local function open_door(event, door, grace)
       set_state(event, 'shut', now)
     end
   end
-  local room, examined = floor(openings(event)) - door.fresh_calls, 0
+  local room, examined, called = floor(openings(event)) - door.fresh_calls, 0, 0
   while room > 0 and examined < 64 and event.waiting > 0 do
     local head = call('ZRANGE', LINE, 0, min(8, room, 64 - examined) - 1)
     local seen = call('ZMSCORE', HEARTBEAT, unpack(head))
@@ -103,12 +124,15 @@ local function open_door(event, door, grace)
     if #calls > 0 then call('ZADD', CALLED, unpack(calls)) end
     if #absences > 0 then call('ZADD', ABSENT, unpack(absences)) end
     local newly_called, newly_absent = #calls / 2, #absences / 2
-    room, examined = room - newly_called, examined + #head
+    room, examined, called = room - newly_called, examined + #head, called + newly_called
     door.fresh_calls, event.called = door.fresh_calls + newly_called, event.called + newly_called
     event.absent, event.waiting = event.absent + newly_absent, event.waiting - #head
     add_to_total('stepped_aside', newly_absent)
   end
-  count_head_departures(event, examined)
+  if examined > 0 then
+    count_head_departures(event, examined)
+    count_turns(event, called, examined - called)
+  end
   return examined
 end
 

@@ -42,7 +42,7 @@ local function load_event()
     -- See openings.lua. inside is nil until load_sessions.
     inside = nil, sessions_lost = false,
   }
-  read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'eta_rate', 'eta_at',
+  read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'entering', 'absences',
     'relog', 'session_clock')
   local state = event.state
   if state.schema and state.schema ~= SCHEMA then
@@ -100,6 +100,6 @@ local function standing(event)
   return {
     int(event.now), (event.damaged and 1 or 0) + (event.paused and 2 or 0) + (event.log_lost and 4 or 0),
     format('%.6g', openings(event)), format('%.6g', event.rate), format('%.6g', max(event.rate, head_speed(event))),
-    format('%.6g', rate_under_cap(event, eta_rate(event))), event.waiting,
+    format('%.6g', eta_rate(event)), event.waiting,
   }
 end

@@ -55,13 +55,3 @@ local function openings(event)
   if not event.max_active then return event.tokens end
   return min(event.tokens, free_slots(event))
 end
-
--- What a rate in people/s comes to for the last in line: the free slots are filled at that rate, then people come in
--- only as fast as sessions end.
-local function rate_under_cap(event, rate)
-  local people = event.waiting + event.called
-  if not event.max_active or rate <= 0 or people == 0 then return rate end
-  local free, ending = max(0, free_slots(event)), event.max_active * 1000 / event.session_ttl
-  if people <= free or ending >= rate then return rate end
-  return people / (free / rate + (people - free) / ending)
-end

@@ -1,5 +1,8 @@
--- How fast the line moves: people who leave its head, counted in windows of 15 s, and the rate for ETAs.
--- include: basics, state
+-- How fast the line moves: people who leave its head, counted in windows of 15 s; and the rate for ETAs, from how many
+-- of those whose turn comes take it up. That is known after a few seconds, without noise, and does not depend on the
+-- rate. The speed of the head and the measured admissions, from which promised waits were once computed, begin with
+-- what the burst let in, and lag (seen); the measured ones count only under a full cap, which has no rate of its own.
+-- include: basics, keys, openings, state
 -- KEYS     as state
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -29,9 +32,58 @@ local function head_speed(event)
   return (current + before * (1 - event.now % HEAD_WINDOW / HEAD_WINDOW)) * 1000 / HEAD_WINDOW
 end
 
--- The measured admission rate while it is recent, else the configured one.
+-- Counts people whose turn has come: how many were called, and how many stepped aside; and works out from the sample
+-- what eta_rate needs. The older ones count less and less: when the sample is full they are halved, together with the
+-- admissions. Calls that may still be taken up stay whole.
+local function count_turns(event, called, absent)
+  -- Before anything is known everyone enters, as if so many had: a wait promised too long is better than one too short.
+  local prior = 5
+  read_state(event, 'admitted', 'turns_called', 'turns_absent', 'turns_uncounted')
+  local now, state = event.now, event.state
+  local admitted = state.admitted or 0
+  local uncounted = state.turns_uncounted or admitted
+  called = (state.turns_called or 0) + called
+  -- People who have gone stand together at the head after a pause, say, which tells nothing of those behind them.
+  absent = min((state.turns_absent or 0) + absent, called)
+  -- Whoever enters has done so 2.5 s after the call: they poll every 2 s.
+  -- Who walked in past an empty line, or was called by an older version, was not counted as called.
+  uncounted = max(uncounted, admitted - called)
+  local undecided = call('ZCOUNT', CALLED, '(' .. int(now - 2500), int(now))
+  if called + absent > max(200, 4 * event.capacity) then
+    called, absent = (called + undecided) / 2, absent / 2
+    uncounted = (uncounted + admitted) / 2
+  end
+  local entered = admitted - uncounted
+  local decided = max(entered, called - undecided) + prior
+  set_state(event, 'turns_called', called)
+  set_state(event, 'turns_absent', absent)
+  set_state(event, 'turns_uncounted', uncounted)
+  set_state(event, 'entering', (entered + prior) / decided)
+  set_state(event, 'absences', absent / (called + prior))
+end
+
+-- How many may enter in a second, as it comes to for the last in line. Under a cap people fill the free slots at the
+-- rate, then come in only as fast as sessions end: while it is full, as fast as was measured, if that is less than if
+-- every session ended after session_ttl.
+local function entries_per_second(event)
+  local people, rate = event.waiting + event.called, event.rate
+  if not event.max_active or rate <= 0 or people == 0 then return rate end
+  local free, ending = max(0, free_slots(event)), event.max_active * 1000 / event.session_ttl
+  if free < 1 then
+    read_state(event, 'eta_rate', 'eta_at')
+    local measured = event.state.eta_rate or 0
+    if measured > 0 and math.abs(event.now - event.state.eta_at) < 60000 then ending = min(ending, measured) end
+  end
+  if people <= free or ending >= rate then return rate end
+  return people / (free / rate + (people - free) / ending)
+end
+
+-- People per second by which the line gets shorter in front of somebody, as far as the last turns tell: only those who
+-- enter take a token, so the more stay away, the faster it goes.
 local function eta_rate(event)
-  local state = event.state
-  local measured = state.eta_at and math.abs(event.now - state.eta_at) < 60000 and state.eta_rate or 0
-  return max(measured > 0 and measured or event.rate, head_speed(event))
+  local entering, absences = event.state.entering or 1, event.state.absences or 0
+  -- Fresh calls never exceed a full bucket. Whoever enters does so about 1 s after the call; the others' calls are fresh
+  -- for about 3 s, until their second poll or to the end.
+  local calls = min(entries_per_second(event) / entering, event.capacity / (entering + 3 * (1 - entering)))
+  return calls * (1 + absences)
 end
