@@ -6,7 +6,7 @@
 -- Complexity O(log N) a ticket, and at most 64 people examined per call of open_door
 
 -- fresh_calls and stale_calls count the called (the latter once somebody asked). Of those whom touch_and_locate found
--- called, called_at has the times of their calls in ms, and hesitant lists those who have asked since then before this.
+-- called, called_at has the times of their calls in ms, and hesitant lists those who have asked since then already.
 local function load_door(event)
   local fresh_calls = call('ZCOUNT', CALLED, '(' .. int(event.now - event.call_fresh), int(event.now))
   return {fresh_calls = fresh_calls, stale_calls = nil, called_at = {}, hesitant = nil}
