@@ -3,12 +3,19 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Literal
 
 from api.http.request import Request
 from api.http.response import Header
 
 MOST_VALUES = 16
 """Cookies of one name that are looked at: a page of the site may have set some of ours on another path or domain."""
+
+
+@lru_cache(maxsize=4096)
+def cookie_name(kind: Literal["p", "v", "w"], event_id: str) -> str:
+    """The name of an event's pass (p), probe (v) or waiting token (w), without the prefix that it has over https."""
+    return f"daegi_{kind}_{blake2b(event_id.encode(), digest_size=5).hexdigest()}"
 
 
 class Cookies:
@@ -22,36 +29,36 @@ class Cookies:
 
     def passes(self, request: Request, event_id: str) -> list[str]:
         """Every pass that the visitor sent for this event."""
-        return self._values(request, f"daegi_p_{_short(event_id)}")
+        return self._values(request, cookie_name("p", event_id))
 
     def waiting(self, request: Request, event_id: str) -> list[str]:
         """Every waiting token that they sent."""
-        return self._values(request, f"daegi_w_{_short(event_id)}")
+        return self._values(request, cookie_name("w", event_id))
 
     def probe(self, request: Request, event_id: str) -> str | None:
         """What shows that their browser keeps cookies, and that two requests come from one person."""
-        values = self._values(request, f"daegi_v_{_short(event_id)}")
+        values = self._values(request, cookie_name("v", event_id))
         return values[0] if values and len(values[0]) <= 64 else None
 
     def set_probe(self, request: Request, event_id: str, value: str) -> Header:
         """The header that asks for it."""
-        return self._set(request, f"daegi_v_{_short(event_id)}", value)
+        return self._set(request, cookie_name("v", event_id), value)
 
     def set_pass(self, request: Request, event_id: str, token: str) -> Header:
         """The header that gives them a pass."""
-        return self._set(request, f"daegi_p_{_short(event_id)}", token)
+        return self._set(request, cookie_name("p", event_id), token)
 
     def set_waiting(self, request: Request, event_id: str, token: str) -> Header:
         """The header that gives them a place in line."""
-        return self._set(request, f"daegi_w_{_short(event_id)}", token)
+        return self._set(request, cookie_name("w", event_id), token)
 
     def forget_pass(self, request: Request, event_id: str) -> Header:
         """The header that takes the pass away."""
-        return self._set(request, f"daegi_p_{_short(event_id)}", "", "Max-Age=0")
+        return self._set(request, cookie_name("p", event_id), "", "Max-Age=0")
 
     def forget_waiting(self, request: Request, event_id: str) -> Header:
         """The header that takes the place away."""
-        return self._set(request, f"daegi_w_{_short(event_id)}", "", "Max-Age=0")
+        return self._set(request, cookie_name("w", event_id), "", "Max-Age=0")
 
     def is_secure(self, request: Request) -> bool:
         """Whether the visitor's own connection is encrypted."""
@@ -83,8 +90,3 @@ def _pairs(request: Request) -> Iterator[tuple[str, str]]:
             name, separator, value = part.strip().partition("=")
             if separator:
                 yield name, value.strip('"')
-
-
-@lru_cache(maxsize=4096)
-def _short(event_id: str) -> str:
-    return blake2b(event_id.encode(), digest_size=5).hexdigest()

@@ -33,12 +33,12 @@ from tests.load.rig import SETTLE_SECONDS, Arm, Load, Play, RigError, check_tool
 from tests.load.wire import Count, Relay
 
 RESULTS: Final = Path(__file__).with_name("results")
-WORKLOADS: Final = ("join", "keyed", "user", "poll", "lease", "enter")
+WORKLOADS: Final = ("join", "keyed", "user", "poll", "lease", "enter", "gate")
 OPEN_LOOP: Final = frozenset({"noop_body", "pipelined", "daegi"})
-CROWDED: Final = frozenset({"poll", "lease", "enter"})
-"""Workloads of people who are already in line."""
+CROWDED: Final = frozenset({"poll", "lease", "enter", "gate"})
+"""Workloads of people who are already in line, or inside."""
 WORKLOADS_OF: Final = {
-    "noop": frozenset({"join", "poll", "lease"}),
+    "noop": frozenset({"join", "poll", "lease", "gate"}),
     "noop_body": frozenset({"join", "enter"}),
     "seven": frozenset({"join", "keyed"}),
     "pipelined": frozenset({"join", "keyed"}),
@@ -104,7 +104,14 @@ class Bench:
             summary = report.summarise(rounds, bytes_each, counted)
             open_loop = [dataclasses.asdict(one) for one in self._offered(plays, summary)]
         flat = [dataclasses.asdict(each) for each in rounds]
-        return {"about": about(options), "summary": summary, "open_loop": open_loop, "rounds": flat}
+        compared = {"gate / lease, daegi": report.beside(rounds, "daegi", "gate", "lease")}
+        return {
+            "about": about(options),
+            "summary": summary,
+            "beside": {name: ratios for name, ratios in compared.items() if ratios},
+            "open_loop": open_loop,
+            "rounds": flat,
+        }
 
     def _offered(self, plays: dict[str, Play], summary: dict[str, Any]) -> Iterator[report.Offered]:
         """Joins at half the rate of the closed loop, which has to be measured first."""
@@ -298,6 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(results, indent=1))
     print(report.table(results["summary"]))
+    print(report.beside_table(results["beside"]))
     print(report.open_table(results["open_loop"]))
     for doubt in report.doubts(results["summary"]):
         print(f"! {doubt}")

@@ -2,7 +2,8 @@
 --
 -- wrk -s load.lua URL -- WORKLOAD EVENT SEED [TOKEN FILE]
 -- WORKLOAD is join, keyed (an Idempotency-Key each), user (a verified user each), or with the tokens in the file in
--- turn poll, lease (polls too) or enter. SEED makes users and keys of one round different from every other round's. It runs on one thread.
+-- turn poll, lease (polls too) or enter, or with the cookies in it gate (what nginx asks). SEED makes users and keys of
+-- one round different from every other round's. It runs on one thread.
 
 local JOIN = "/api/v1/queue/join"
 local AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
@@ -39,10 +40,20 @@ local function enter(token)
   return wrk.format("POST", "/api/v1/queue/enter", headers, '{"waiting_token":"' .. token .. '"}')
 end
 
+local function gate(event)
+  local path = "/api/v1/gate/" .. event .. "/nginx/authorize"
+  return function(cookie)
+    return wrk.format("GET", path, {
+      ["X-Original-URI"] = "/tickets/42?seats=2", ["X-Forwarded-Method"] = "GET", ["Cookie"] = cookie,
+      ["Accept"] = "text/html", ["Sec-Fetch-Mode"] = "navigate", ["User-Agent"] = AGENT,
+    })
+  end
+end
+
 function init(args)
   local workload, event, seed, file = args[1], args[2], args[3], args[4]
   if file then
-    make = each_of(file, workload == "enter" and enter or poll)
+    make = each_of(file, ({ enter = enter, gate = gate(event) })[workload] or poll)
   else
     make = join(event, seed, ({ keyed = "Idempotency-Key", user = "X-User-Id" })[workload])
   end

@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from shared.line.line import CHUNK, Line
+from api.gate.cookies import cookie_name
+from shared.line.line import CHUNK, Line, Renewal
 from shared.line.line import Join as LineJoin
 from shared.redis.connect import connect
 from shared.settings import Settings
@@ -13,6 +14,8 @@ from shared.tokens.signer import Signer
 
 SECRET: Final = "the secret of the benchmark, which it signs tokens with itself"
 BATCH: Final = 256
+MOST_ENTERS: Final = 100
+"""In one call."""
 
 
 @contextlib.asynccontextmanager
@@ -64,8 +67,24 @@ def sign(event: str, tickets: list[int]) -> list[str]:
     return [signer.waiting(event, ticket) for ticket in tickets]
 
 
+async def let_in(line: Line, event: str, people: int) -> list[str]:
+    """Lets people in and renews their passes, which makes them due again in 37 s; returns their cookies."""
+    await line.configure(event, {"declared": "1"})
+    tickets = await fill(line, event, people)
+    await call_all(line, event, tickets)
+    signer, name, cookies = Signer([SECRET]), cookie_name("p", event), []
+    for start in range(0, people, MOST_ENTERS):
+        batch = tickets[start : start + MOST_ENTERS]
+        _, entered = await line.enter(event, batch)
+        passes = [Renewal(ticket, one.until, one.entered) for ticket, one in zip(batch, entered, strict=True)]
+        renewed = await line.renew(event, passes)
+        for one, until in zip(passes, renewed.ends, strict=True):
+            cookies.append(f"{name}={signer.pass_token(event, one.ticket, one.entered, until)}")
+    return cookies
+
+
 async def crowd(line: Line, workload: str, event: str) -> list[str]:
-    """The tokens of the people who send requests in a workload; they are put where the workload needs them."""
+    """The tokens, or cookies, of the people who send requests in a workload; they are put where it needs them."""
     if workload == "poll":
         # Within the first 1,000 places, where every poll is answered exactly.
         return sign(event, await fill(line, event, 2 * CHUNK))
@@ -75,6 +94,8 @@ async def crowd(line: Line, workload: str, event: str) -> list[str]:
         tickets = await fill(line, event, 50_000)
         await line.publish_index(event)
         return sign(event, tickets[10_000:])
+    if workload == "gate":
+        return await let_in(line, event, 5_000)
     tickets = await fill(line, event, 60_000)
     await call_all(line, event, tickets)
     return sign(event, tickets)

@@ -145,6 +145,22 @@ def table(summary: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def beside(rounds: Sequence[Round], arm: str, workload: str, other: str) -> list[float]:
+    """How fast an arm serves a workload, to another of its workloads in the same round: median, least and most."""
+    speeds = {(each.workload, each.number): each.load.per_second for each in rounds if each.arm == arm}
+    ratios = sorted(
+        speed / speeds[other, number]
+        for (name, number), speed in speeds.items()
+        if name == workload and (other, number) in speeds
+    )
+    return [statistics.median(ratios), ratios[0], ratios[-1]] if ratios else []
+
+
+def beside_table(ratios: Mapping[str, Sequence[float]]) -> str:
+    """These ratios, by what is compared, as lines for people."""
+    return "\n".join(f"{name} = {ratio:.2f} [{low:.2f} to {high:.2f}]" for name, (ratio, low, high) in ratios.items())
+
+
 def open_table(offered: Sequence[Mapping[str, Any]]) -> str:
     """The results of the open loop as a table for people."""
     if not offered:
