@@ -197,7 +197,22 @@ class TestDockerfile:
 class TestMakefile:
     @pytest.mark.parametrize(
         "target",
-        ["setup", "run", "test", "test-redis", "lint", "format", "audit", "observe", "constraints", "clean", "help"],
+        [
+            "setup",
+            "run",
+            "demo",
+            "test",
+            "test-browser",
+            "test-proxies",
+            "test-redis",
+            "lint",
+            "format",
+            "audit",
+            "observe",
+            "constraints",
+            "clean",
+            "help",
+        ],
     )
     def test_has_the_target_and_tells_it(self, target: str) -> None:
         shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -208,7 +223,7 @@ class TestMakefile:
         assert script.stat().st_mode & 0o111
         lines = [line for line in script.read_text().splitlines() if line and not line.startswith("#")]
         assert lines[0] == "set -euo pipefail"
-        assert lines[-2:] == ["make lint", "make test"]
+        assert lines[-3:] == ["make test-browser", "make lint", "make test"]
 
 
 class TestTree:

@@ -71,7 +71,7 @@ def render(page: Page, texts: Texts) -> bytes:
         "low": _seconds(page.eta_low_s),
         "message": f'<p class="message" dir="auto">{escape(page.message)}</p>' if page.message else "",
         "next": escape(page.next_url),
-        "next_query": quote(page.next_url, safe=""),
+        "next_query": quote(page.next_url, safe="/"),
         "no_place": "" if place else " hidden",
         "no_since": "" if since else " hidden",
         "place": escape(texts.place_about.format(n=place) if place and page.approximate else place),

@@ -25,6 +25,7 @@ class EventKeys(NamedTuple):
     position_index: str
     sessions: str
     ended: str
+    insiders: str
 
 
 class Keys:
@@ -56,4 +57,5 @@ class Keys:
             position_index=f"{p}position_index:{tag}",
             sessions=f"{p}sessions:event:{tag}",
             ended=f"{p}ended:event:{tag}",
+            insiders=f"{p}insiders:event:{tag}",
         )

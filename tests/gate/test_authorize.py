@@ -89,7 +89,7 @@ async def test_a_form_that_was_sent_gets_a_page_that_says_so(
     answer = await ask_gate(visitor, event, method="POST")
     assert answer.status_code == 429
     assert answer.headers["content-type"].startswith("text/html")
-    assert f'href="/waiting-room/{event}?next=%2Fcheckout"' in answer.text
+    assert f'href="/waiting-room/{event}?next=/checkout"' in answer.text
     assert (await ask_gate(visitor, event, dialect="nginx", method="POST")).status_code == 403
 
 

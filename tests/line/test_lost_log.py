@@ -44,6 +44,15 @@ async def test_joins_are_refused_until_the_log_is_back(lost: Room) -> None:
     assert joined.position > 0
 
 
+async def test_joins_go_on_though_the_state_was_lost_too_and_the_clock_jumped_back(lost: Room) -> None:
+    newest = (await members(lost))[-1]
+    await lost.redis.delete(lost.keys.state)
+    lost.clock.advance(-1000)
+    await lost.repair()
+    (joined,) = await lost.enqueue(Join(b"", b""))
+    assert joined.ticket == newest + 1
+
+
 async def test_nobody_is_called_let_in_expired_or_deleted(lost: Room) -> None:
     before = await members(lost)
     standing, polled = await lost.line.poll(lost.event, before)

@@ -759,6 +759,38 @@ async def test_a_verified_user_who_has_a_place_waits_for_it(capped: Room) -> Non
     assert await capped.line.walk_in(capped.event, b"vbob")
 
 
+@pytest.mark.parametrize("walks", [True, False])
+async def test_a_verified_users_new_session_ends_their_older_one(capped: Room, walks: bool) -> None:
+    first, second = await ann_comes_in(capped, walks=False), await ann_comes_in(capped, walks=walks)
+    assert await renew(capped, first, second) == [second._replace(until=capped.now + TTL * 1000)]
+    assert await code(capped, first.ticket) == EnterCode.GONE
+    # The older one's slot is free once every gate knows.
+    capped.clock.advance(3)
+    assert len(await let_in(capped, 3)) == 2
+
+
+async def ann_comes_in(room: Room, *, walks: bool) -> Renewal:
+    if walks:
+        walked = await room.line.walk_in(room.event, b"vann")
+        assert walked is not None
+        return Renewal(walked.ticket, walked.until, walked.entered)
+    (joined,) = await room.enqueue(Join(b"", b"vann"))
+    (held,) = passes([joined.ticket], await room.enter(joined.ticket))
+    return held
+
+
+async def test_whoever_was_released_and_comes_again_ends_nobodys_session(capped: Room) -> None:
+    (other,) = await let_in(capped)
+    for _ in range(3):
+        walked = await capped.line.walk_in(capped.event, b"vann")
+        assert walked is not None
+        await capped.line.release(capped.event, [walked.ticket])
+        capped.clock.advance(3)
+        await capped.poll(other.ticket)
+    assert await capped.fields(capped.keys.insiders) == {}
+    assert len(await renew(capped, other)) == 1
+
+
 async def test_the_ticket_of_somebody_who_walked_in_is_never_given_again(capped: Room) -> None:
     walked = await capped.line.walk_in(capped.event)
     assert walked

@@ -35,7 +35,7 @@ if empty then
   -- A new event begins with a full bucket, so this one has to end with one.
   if event.tokens >= event.capacity and now - quiet_since >= (declared and event.line_ttl or heartbeat_ttl) then
     call('UNLINK', LOG, REBUILD, LINE, ABSENT, CALLED, HEARTBEAT, PLACES, DEDUPE_NEW, DEDUPE_OLD, ADMITTED, PASSES,
-      STATE, INDEX, SESSIONS, ENDED)
+      STATE, INDEX, SESSIONS, ENDED, INSIDERS)
     return {0, 0, 1, 0, standing(event)}
   end
 else

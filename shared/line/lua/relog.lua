@@ -25,6 +25,8 @@ if event.members > 0 then
   call('RENAME', REBUILD, LOG)
   if last_given > last_logged() then call('XSETID', LOG, entry_id(last_given)) end
 end
+-- If the state was lost too, the rebuilt log alone knows the newest ticket.
+set_state(event, 'last', max(last_given, last_logged() or 0))
 set_state(event, 'relog', 0)
 save_state(event)
 return RELOG_DONE

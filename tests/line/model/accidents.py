@@ -7,7 +7,18 @@ from tests.line.model.event import GAP, LIFE
 from tests.line.model.people import pauses, picks
 from tests.line.model.work import Work
 
-_keys = ["queue", "called", "absent", "heartbeat", "places", "passes", "admitted", "dedupe_new", "dedupe_old"]
+_keys = [
+    "queue",
+    "called",
+    "absent",
+    "heartbeat",
+    "places",
+    "passes",
+    "admitted",
+    "dedupe_new",
+    "dedupe_old",
+    "insiders",
+]
 _settings = st.fixed_dictionaries(
     {},
     optional={

@@ -101,7 +101,33 @@ class Asked(Event):
         self.begin()
         self.touch_and_locate(tickets)
         self.open_door(grace=grace)
-        return [self._enter(ticket, grace=grace) for ticket in tickets]
+        known = set(self.admitted)
+        answers = [self._enter(ticket, grace=grace) for ticket in tickets]
+        for ticket in tickets:
+            if ticket in self.admitted and ticket not in known:
+                known.add(ticket)
+                self._end_earlier(ticket)
+        return answers
+
+    def _end_earlier(self, ticket: int) -> None:
+        """A verified user who comes in anew."""
+        who = self.passes[ticket].who
+        if not who.startswith("v"):
+            return
+        earlier = self.insiders.get(who)
+        self.insiders[who] = ticket
+        if earlier is not None:
+            self.release(earlier)
+            self._cancel(earlier)
+
+    def _cancel(self, ticket: int) -> bool:
+        """Whether there was a reservation that nobody had redeemed."""
+        held = self.passes.get(ticket)
+        if held is None or held.redeemed:
+            return False
+        del self.passes[ticket]
+        self.admitted.pop(ticket, None)
+        return True
 
     def _enter(self, ticket: int, *, grace: bool) -> tuple[int, int, int, int, int, int]:
         if ticket in self.admitted:
@@ -143,10 +169,11 @@ class Asked(Event):
         if lapsed and self.now - first > LIFE and not grace:
             return _refused(EnterCode.GONE)
         issued = now if lapsed else held.issued
-        if not self.keep(ticket, issued + self.pass_ttl, runs=not lapsed):
+        until = min(issued, now) + self.pass_ttl
+        if not self.keep(ticket, until, runs=not lapsed):
             return _refused(EnterCode.NOT_READY, 1)
         held.issued = issued
-        return EnterCode.GRANTED, 0, issued, issued + self.pass_ttl - now, first, issued + self.pass_ttl
+        return EnterCode.GRANTED, 0, issued, until - now, first, until
 
     def leave(self, tickets: list[int]) -> int:
         """How many left."""
@@ -154,13 +181,9 @@ class Asked(Event):
         log_lost, left = self.log_lost, 0
         for ticket in tickets:
             has_left = self.depart(ticket, log_lost=log_lost)
-            held = self.passes.get(ticket)
-            if held or ticket in self.sessions:
+            if ticket in self.passes or ticket in self.sessions:
                 self.release(ticket)
-            if held and not held.redeemed:
-                del self.passes[ticket]
-                self.admitted.pop(ticket, None)
-                has_left = True
+                has_left = self._cancel(ticket) or has_left
             left += has_left
         self.state.totals["left"] += left
         return left

@@ -16,7 +16,7 @@ CHUNK, MILESTONES, EXACT_ZONE = 4, 5, 2
 """As small as the machine makes them, so that a few people are many pieces of repair, and far back in line."""
 HEAD_WINDOW = 15_000
 SESSION_TTL, SLACK, RELEASED, UNKNOWN = 300_000, 2_000, 3_000, -1_000_000_000
-TURNS_DECIDED = 2_500
+TURNS_DECIDED, HESITATION = 2_500, 1_500
 
 
 @dataclass
@@ -111,6 +111,8 @@ class Event:
     passes: dict[int, Pass] = field(default_factory=dict)
     sessions: dict[int, int] = field(default_factory=dict)
     ended: dict[int, int] = field(default_factory=dict)
+    insiders: dict[str, int] = field(default_factory=dict)
+    """Verified users, as the log has them, and the tickets under which they are inside."""
     active: int | None = None
     tokens: float = 0.0
     closed: bool = False
@@ -233,11 +235,15 @@ class Event:
         change = inside - state.present if state.sessions_lost else 0
         loss = (known != inside and (change > 0 or not state.sessions_lost)) or change < 0
         if loss:
-            latest = state.session_latest or now + max(self.session_ttl, self.pass_ttl) + SLACK
-            state.active, state.present, state.sessions_lost = known, inside, max(state.sessions_lost, latest)
+            state.active, state.present = known, inside
+            state.sessions_lost = max(state.sessions_lost, self._latest_end)
         if state.sessions_lost and ((known == inside and not loss) or state.sessions_lost <= now):
             state.active, state.sessions_lost, state.session_clock = inside, 0, now
         self.lost = state.sessions_lost > 0
+
+    @property
+    def _latest_end(self) -> int:
+        return self.state.session_latest or self.session_now + max(self.session_ttl, self.pass_ttl) + SLACK
 
     @property
     def free(self) -> int:
@@ -261,6 +267,7 @@ class Event:
         over = [ticket for ticket, end in self.sessions.items() if end <= now and (not held or ticket in self.ended)]
         for ticket in over:
             del self.sessions[ticket]
+        self.insiders = {who: ticket for who, ticket in self.insiders.items() if ticket not in over}
         if over:
             self._count(-len(over), known=False)
             self.state.session_clock = now
@@ -299,7 +306,7 @@ class Event:
         state, now, end = self.state, self.session_now, self.sessions.get(ticket, 0)
         if ticket in self.ended:
             return False
-        self.ended[ticket] = max(end, now + self.session_ttl + SLACK)
+        self.ended[ticket] = max(end or self._latest_end, now + self.session_ttl + SLACK)
         if ticket in self.sessions:
             self.sessions[ticket] = min(end, now + RELEASED)
         state.session_version, state.session_clock = max(state.session_version + 1, now), now
@@ -368,7 +375,7 @@ class Event:
     def release_calls(self, tickets: list[int]) -> None:
         """Their calls hold up nobody any more."""
         for ticket in tickets:
-            if self.openings >= 1 and self.is_fresh(ticket):
+            if self.openings >= 1 and self.is_fresh(ticket) and self.called[ticket] <= self.now - HESITATION:
                 self.called[ticket] = self.now - FRESH
 
     def open_door(self, *, grace: bool = False) -> None:

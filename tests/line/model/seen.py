@@ -25,6 +25,7 @@ class Seen(NamedTuple):
     passes: dict[int, str]
     sessions: dict[int, int]
     ended: dict[int, int]
+    insiders: dict[str, str]
     rebuild: dict[int, str]
     newest: int | None
     keys_new: dict[bytes, tuple[int, bytes]]
@@ -51,7 +52,7 @@ class Seen(NamedTuple):
 
 
 STATE = [one.name for one in fields(State) if one.name != "totals"]
-NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {}, {}, {}, None, {}, {}, {})
+NOBODY = Seen({}, [], {}, [], {}, {}, {}, {}, {}, {}, {}, {}, None, {}, {}, {})
 
 
 async def look(redis: Redis, keys: EventKeys) -> Seen:
@@ -61,10 +62,10 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
         pipeline.xrange(stream)
     for times in (keys.queue, keys.called, keys.absent, keys.heartbeat, keys.admitted, keys.sessions, keys.ended):
         pipeline.zrange(times, 0, -1, withscores=True)
-    for hashed in (keys.places, keys.passes, keys.dedupe_new, keys.dedupe_old, keys.state):
+    for hashed in (keys.insiders, keys.places, keys.passes, keys.dedupe_new, keys.dedupe_old, keys.state):
         pipeline.hgetall(hashed)
     pipeline.xinfo_stream(keys.stream)
-    *found, places, passes, new, old, state, info = await pipeline.execute(raise_on_error=False)
+    *found, insiders, places, passes, new, old, state, info = await pipeline.execute(raise_on_error=False)
     log, rebuild = ({_ticket(entry): held[b"u"].decode() for entry, held in entries} for entries in found[:2])
     queue, called, absent, heard, admitted, sessions, ended = (
         {int(t): int(score) for t, score in held} for held in found[2:]
@@ -82,6 +83,7 @@ async def look(redis: Redis, keys: EventKeys) -> Seen:
         {int(ticket): held.decode() for ticket, held in passes.items()},
         sessions,
         ended,
+        {field.decode(): value.decode() for field, value in insiders.items()},
         rebuild,
         None if isinstance(info, ResponseError) else _ticket(info["last-generated-id"]),
         _owners(new),
@@ -103,6 +105,8 @@ def differences(model: Model, seen: Seen, described: Described) -> dict[str, tup
         {ticket: _stored(held) for ticket, held in model.passes.items()},
         model.sessions,
         model.ended,
+        {who: str(ticket) for who, ticket in model.insiders.items()}
+        | {str(ticket): who for who, ticket in model.insiders.items()},
         model.rebuild,
         model.newest,
         model.keys_new,

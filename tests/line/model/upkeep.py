@@ -20,6 +20,7 @@ _HELD_IN = {
     "dedupe_old": "keys_old",
     "sessions": "sessions",
     "ended": "ended",
+    "insiders": "insiders",
     "state": "state",
 }
 """What of the model a key holds."""
@@ -218,6 +219,7 @@ class Model(Asked):
         newest = max(self.newest or 0, self.state.last or 0)
         self.log, self.rebuild = self.rebuild, {}
         self.newest = max(newest, *self.log) if self.log else None
+        self.state.last = max(newest, *self.log) if self.log else newest
         self.state.relog = False
         return 2
 

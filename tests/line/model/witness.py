@@ -78,6 +78,7 @@ class Witness:
             told = getattr(self, f"_{deed.call.name}", _nothing)
             told(deed.told, *deed.call.args, at=at, pass_ttl=pass_ttl, **deed.call.options)
         self._nobody_vanishes(before, now, deeds, at)
+        self._newer_sessions_end_older(before, now)
         self._reservations_last(now, at, pass_ttl)
         self._verified_users_have_one_place(before, now, deeds)
         self._nobody_comes_back(now)
@@ -126,7 +127,8 @@ class Witness:
                 self._let_in[ticket] = at
             else:
                 assert issued == known or (issued == now and now - known >= pass_ttl), "one reservation a ticket"
-            assert entered <= issued <= now < until == now + ttl
+            assert entered <= issued
+            assert now < until == now + ttl
             self._issued[ticket] = issued
             self._departs(ticket)
 
@@ -159,13 +161,24 @@ class Witness:
 
     def _departs(self, ticket: int) -> None:
         self.promised.discard(ticket)
-        self._gone.add(ticket)
+        # Not one of before all numbers were lost: it may be given again.
+        if ticket <= self._newest:
+            self._gone.add(ticket)
 
     def _has_ended(self, ticket: int, at: int) -> bool:
         """The right to ask for a reservation again."""
         return at - self._let_in[ticket] > LIFE and not self._interruptions.are_felt(at)
 
     # What Redis holds
+
+    def _newer_sessions_end_older(self, before: Seen, now: Seen) -> None:
+        for ticket in list(self._let_in):
+            who = before.insiders.get(str(ticket)) or before.log.get(ticket, "")
+            newest = now.insiders.get(who) if who[:1] == "v" else None
+            if newest not in {None, str(ticket)} and ticket not in now.passes:
+                assert ticket in now.ended
+                self._cancelled.add(ticket)
+                del self._let_in[ticket]
 
     def _reservations_last(self, now: Seen, at: int, pass_ttl: int) -> None:
         for ticket in self._let_in.keys() - (now.passes.keys() & now.admitted.keys()):
@@ -195,8 +208,9 @@ class Witness:
         for deed in deeds:
             for join, (code, ticket, _) in _answers_to_joins(deed):
                 place = before.places.get(join.who[1:].decode(), 0) if join.who[:1] == b"v" else 0
-                # After the loss of all numbers it may be the same one.
-                has_place = place != ticket and place in self.promised & set(now.members)
+                # After the loss of all numbers it may be the same one, or somebody else's of just now.
+                held = {*before.log, *before.members} & set(now.members)
+                has_place = place != ticket and place in self.promised & held
                 assert code != JoinCode.NEW or not has_place, f"{place} and {ticket}"
 
     def _damaged_is_closed(self, before: Seen, now: Seen, deed: Deed, issued: set[int]) -> None:

@@ -72,6 +72,10 @@ local function touch_and_locate(event, door, tickets)
   return locations
 end
 
+-- How long after a call another poll shows that its holder does not enter, in ms. People near the front are told to poll
+-- every 2 s; whoever polls faster has hardly had the time.
+local HESITATION = 1500
+
 -- The calls of those who ask again instead of entering are fresh no longer: as if made call_fresh ago, which is a little
 -- earlier than they were. They keep the right to enter.
 local function release_hesitant(event, door)
@@ -80,7 +84,7 @@ local function release_hesitant(event, door)
   local oldest_fresh = event.now - event.call_fresh
   for _, ticket in ipairs(door.hesitant) do
     local when = door.called_at[ticket]
-    if when > oldest_fresh and when <= event.now then
+    if when > oldest_fresh and when <= event.now - HESITATION then
       call('ZADD', CALLED, int(oldest_fresh), ticket)
       door.called_at[ticket] = oldest_fresh
       door.fresh_calls = door.fresh_calls - 1

@@ -1,5 +1,5 @@
 -- The end of sessions whose time has passed.
--- include: basics, keys, openings, state
+-- include: basics, insiders, keys, openings, state
 -- KEYS     as keys
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -41,6 +41,7 @@ local function prune_sessions(event, held)
   end
   if #over > 0 then
     call('ZREM', SESSIONS, unpack(over))
+    forget_insiders(over)
     count_sessions(event, -#over, false)
     set_state(event, 'session_clock', event.session_now)
   end

@@ -1,6 +1,6 @@
 -- Sessions: every admitted ticket has one until its end, in session time, which is the time on Redis's clock but never
 -- goes back.
--- include: basics, keys, openings, pruning, state
+-- include: basics, insiders, keys, openings, pruning, release, reservation, state
 -- KEYS     as keys
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -37,7 +37,8 @@ local function keep_session(event, ticket, good_until, runs)
   return true
 end
 
--- Lets tickets in for the first time, each for who holds it (in the same order), until a time in ms.
+-- Lets tickets in for the first time, each for who holds it (in the same order), until a time in ms. A verified user's
+-- older session is released.
 local function admit(event, tickets, who, good_until)
   load_sessions(event)
   local now, ends = int(event.session_now), int(good_until + SESSION_SLACK)
@@ -52,4 +53,11 @@ local function admit(event, tickets, who, good_until)
   count_sessions(event, call('ZADD', SESSIONS, unpack(sessions)), false)
   set_state(event, 'session_latest', max(good_until + SESSION_SLACK, event.state.session_latest or 0))
   set_state(event, 'session_clock', event.session_now)
+  for i, ticket in ipairs(tickets) do
+    local earlier = string.sub(who[i], 1, 1) == 'v' and note_insider(ticket, who[i])
+    if earlier then
+      release_session(event, earlier)
+      cancel_reservation(earlier)
+    end
+  end
 end
