@@ -15,6 +15,9 @@ from shared.tokens.signer import Signer
 _FRONT_POLL_S = 2.0
 """Seconds between polls at the front (shared/line/DESIGN.md, "Polling, leases and the position index")."""
 
+_FRONT = 5
+"""Places from which somebody may come in before the ETA says so."""
+
 _UNKNOWN_POLL_S = 10.0
 """Seconds between polls while nobody is let in: people soon notice when it goes on."""
 
@@ -52,7 +55,7 @@ class Answers:
                 answers.append(_REFUSED[code])
                 continue
             status: Literal["admitted", "waiting"] = "admitted" if code == admitted else "waiting"
-            after = self.poll_after_ms(eta(position, standing))
+            after = self.poll_after_ms(position, eta(position, standing))
             answers.append(json_response(202, JoinResponse(sign(event_id, ticket), position, status, after)))
         return answers
 
@@ -89,15 +92,16 @@ class Answers:
     def _standing(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
         self, status: Status, token: str, position: int, seconds: float | None, waited: int, ready: bool, rough: bool
     ) -> Response:
-        after = self.poll_after_ms(seconds)
+        after = self.poll_after_ms(position, seconds)
         eta_sec = None if seconds is None else math.ceil(seconds)
         waiting_time = waited // 1000 if waited > 0 else 0
         answer = StatusResponse(status, token, position, eta_sec, waiting_time, ready, after, rough)
         return json_response(200, answer, retry_after(-(-after // 1000)))
 
-    def poll_after_ms(self, seconds: float | None) -> int:
+    def poll_after_ms(self, position: int, seconds: float | None) -> int:
         """When to poll again: 2 s at the front, else a quarter of the ETA, with jitter so that crowds spread out."""
-        wished = _UNKNOWN_POLL_S if seconds is None else seconds / 4
+        # A session may end at any time, and its slot should not stay empty for the rest of an ETA.
+        wished = _UNKNOWN_POLL_S if seconds is None else seconds / 4 if position > _FRONT else 0.0
         wished = max(wished, _FRONT_POLL_S)
         wished = min(wished, self._longest_poll)
         return int(wished * (800 + 200 * random.random())) or 1

@@ -110,7 +110,7 @@ class Queue:
             case EnterCode.GRANTED:
                 return entered
             case EnterCode.NOT_READY | EnterCode.PAUSED:
-                after = self._answers.poll_after_ms(eta(entered.position, standing))
+                after = self._answers.poll_after_ms(entered.position, eta(entered.position, standing))
                 paused = entered.code == EnterCode.PAUSED
                 raise HttpError(
                     403,

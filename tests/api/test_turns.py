@@ -96,6 +96,19 @@ async def test_a_poll_says_when_to_come_back_in_body_and_header(http: httpx.Asyn
     assert 2000 < waits[1] <= 37_500
 
 
+async def test_under_a_full_cap_the_first_places_poll_often_though_their_wait_is_long(
+    http: httpx.AsyncClient, event: str
+) -> None:
+    await configure(http, event, max_active=1)
+    await enter(http, (await join(http, event))["waiting_token"])
+    stands = [await status(http, (await join(http, event))["waiting_token"]) for _ in range(6)]
+    assert [one["position"] for one in stands] == [1, 2, 3, 4, 5, 6]
+    assert all(one["eta_sec"] >= 300 for one in stands)
+    # A session may end before its time.
+    assert all(one["poll_after_ms"] <= 2000 for one in stands[:5])
+    assert stands[5]["poll_after_ms"] > 2000
+
+
 async def test_crowds_are_spread_by_jitter(http: httpx.AsyncClient, event: str) -> None:
     await configure(http, event, rate=0.1, burst=1)
     tokens = [(await join(http, event))["waiting_token"] for _ in range(12)]
