@@ -5,11 +5,17 @@ from urllib.parse import quote
 
 from hypothesis import strategies as st
 
+from api.gate.cookies import cookie_name
 from tests.api.bad_requests import ENTER, JOIN, LEAVE, OURS, REDEEM, STATUS, TICKET
 from tests.support.settings import OPERATOR
 
 ADMIN = "/api/v1/admin/events"
-PATHS = (JOIN, STATUS, ENTER, LEAVE, REDEEM, ADMIN, f"{ADMIN}/fuzz", f"{ADMIN}/fuzz/relog", "/healthz", "/readyz")
+GATE, ROOM = "/api/v1/gate/fuzz", "/waiting-room/fuzz"
+GATES = tuple(f"{GATE}/{dialect}/authorize" for dialect in ("nginx", "forwarded", "envoy"))
+PATHS = (
+    JOIN, STATUS, ENTER, LEAVE, REDEEM, ADMIN, f"{ADMIN}/fuzz", f"{ADMIN}/fuzz/relog", "/healthz", "/readyz",
+    *GATES, f"{GATE}/release", ROOM, f"{ROOM}/place", f"{ROOM}/join", f"{ROOM}/enter", f"{ROOM}/leave",
+)  # fmt: skip
 
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=200)),
@@ -68,12 +74,29 @@ header_values = _of(bytes([*range(0x20, 0x7F), *range(0x80, 0x100)]), 140).map(b
 _METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "BREW")
 _HEADERS = (
     "Idempotency-Key", "X-Request-ID", "X-User-Id", "X_User_Id", "Origin", "X-Forwarded-For", "Content-Type",
-    "Content-Encoding", "Accept", "Cookie", "Authorization",
+    "Content-Encoding", "Accept", "Accept-Language", "Accept-Encoding", "Cookie", "Authorization", "X-Original-URI",
+    "X-Forwarded-Uri", "X-Forwarded-Method", "X-Forwarded-Proto", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Purpose",
 )  # fmt: skip
 _AUTHORIZED = ("Authorization", OPERATOR["Authorization"].encode())
 
+_passes = st.sampled_from(
+    [OURS.waiting("fuzz", TICKET), OURS.pass_token("fuzz", TICKET, 1, 1), OURS.pass_token("fuzz", TICKET, 1, 1 << 42)]
+)
+_cookies = st.builds(
+    lambda kind, value: ("Cookie", f"{cookie_name(kind, 'fuzz')}=".encode() + value),
+    st.sampled_from(["p", "v", "w"]),
+    st.one_of(_passes.map(str.encode), spoilt(_passes.map(str.encode)).map(lambda raw: quote(raw).encode())),
+)
+_as_browsers_do = st.sampled_from(
+    [
+        ("Accept", b"text/html"),
+        ("Sec-Fetch-Mode", b"navigate"),
+        ("X-Original-URI", b"/x?y"),
+        ("X-Forwarded-Uri", b"/x?y"),
+    ]
+)
 _headers = st.lists(
-    st.one_of(st.tuples(st.sampled_from(_HEADERS), header_values), st.just(_AUTHORIZED)),
+    st.one_of(st.tuples(st.sampled_from(_HEADERS), header_values), st.just(_AUTHORIZED), _cookies, _as_browsers_do),
     max_size=4,
 )
 _with_tokens = st.tuples(
@@ -101,6 +124,8 @@ def _request(method: str, target: str, headers: list[tuple[str, bytes]], body: b
 
 _FITTING = (
     ("POST", JOIN), ("POST", ENTER), ("POST", REDEEM), ("POST", LEAVE), ("PUT", f"{ADMIN}/fuzz"), ("GET", STATUS),
+    ("GET", GATES[0]), ("GET", GATES[1]), ("POST", GATES[2]), ("POST", f"{GATE}/release"), ("GET", ROOM),
+    ("GET", f"{ROOM}/place"), ("POST", f"{ROOM}/join"), ("POST", f"{ROOM}/enter"), ("POST", f"{ROOM}/leave"),
 )  # fmt: skip
 
 
