@@ -57,3 +57,20 @@ async def test_it_looks_well_as_somebody_likes_it(
     if name == "still":
         moving = "() => document.getAnimations().filter((one) => one.playState === 'running').length"
         assert await tab.page.evaluate(moving) == 0
+
+
+async def test_nothing_jumps_when_the_place_arrives(people: People, operator: Operator) -> None:
+    # Nobody is let in: few words become many.
+    await operator.declare(rate=0, burst=0, title="Autumn concert", message="Two tickets a person.")
+    person = await people.somebody(viewport={"width": 390, "height": 800})
+    tab = await person.tab()
+    await tab.page.add_init_script(
+        """window.shifts = [];
+        new PerformanceObserver((list) => shifts.push(...list.getEntries().map((one) => one.value)))
+          .observe({ type: "layout-shift", buffered: true });"""
+    )
+    await tab.ask_for()
+    await tab.sees("waiting")
+    await tab.page.wait_for_timeout(300)
+    # What Web Vitals call good.
+    assert await tab.page.evaluate("shifts.reduce((all, one) => all + one, 0)") < 0.1
