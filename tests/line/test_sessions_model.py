@@ -84,10 +84,12 @@ class Sessions(RuleBasedStateMachine):
         self.configure({"declared": "1", "max_active": "2"})
 
     def teardown(self) -> None:
-        if hasattr(self, "client"):
-            self.run(self.client.aclose())
-            self.run(self.redis.aclose())
-        self.loop.close()
+        try:
+            if hasattr(self, "client"):
+                self.run(self.client.aclose())
+                self.run(self.redis.aclose())
+        finally:
+            self.loop.close()
 
     def run(self, asked: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(asked)
