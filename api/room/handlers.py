@@ -37,7 +37,7 @@ _FIRST_IN_LINE = 5
 """Who is among the first and not let in waits for somebody inside to go."""
 
 _RETRY_SECONDS = 5
-_STATUS = {"not_found": 404, "unavailable": 503, "busy": 503}
+_STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
 
 
 class _Visit(NamedTuple):
@@ -111,13 +111,17 @@ class Room:
         """GET /waiting-room/{event_id}?next="""
         event_id = request.parameters["event_id"]
         try:
-            visit = await self._visit(request)
-        except HttpError as error:
-            return self._nowhere(request, event_id, error)
+            site = await self._site(request)
+        except HttpError:
+            return self._trouble(request, Page(state="not_found", base=f"{ROOM_PATH}{quote(event_id, safe='')}"))
         except (UnavailableError, OverloadedError) as error:
             return self._trouble(
                 request, Page(state=_state_of(error), base=f"{ROOM_PATH}{event_id}", event_id=event_id)
             )
+        next_url = _next_url(request, site)
+        if next_url is None:
+            return self._page(request, _Visit(event_id, site, site.room.home), "bad_link")
+        visit = _Visit(event_id, site, next_url)
         try:
             return await self._show(request, visit)
         except (UnavailableError, OverloadedError) as error:
@@ -272,16 +276,20 @@ class Room:
 
     async def _visit(self, request: Request) -> _Visit:
         """Raises HttpError 404 for an event without a room, 400 for a `next` elsewhere."""
-        event_id = request.parameters["event_id"]
-        site = await self._sites.get(event_id)
-        if site is None:
-            raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
-        next_url = request.query_parameter("next") or site.room.home
-        if not is_safe(next_url, site.room.targets):
+        site = await self._site(request)
+        next_url = _next_url(request, site)
+        if next_url is None:
             raise HttpError(
                 400, "INVALID_REQUEST", "next has to be a path of this site, or of one of the event's targets"
             )
-        return _Visit(event_id, site, next_url)
+        return _Visit(request.parameters["event_id"], site, next_url)
+
+    async def _site(self, request: Request) -> Site:
+        """Raises HttpError 404 for an event without a room."""
+        site = await self._sites.get(request.parameters["event_id"])
+        if site is None:
+            raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
+        return site
 
     async def _own(self, request: Request) -> _Visit:
         """As _visit, for a request that changes something: raises HttpError 403 if another site sends it."""
@@ -333,14 +341,16 @@ class Room:
         )
         return self._trouble(request, page)
 
-    def _nowhere(self, request: Request, event_id: str, error: HttpError) -> Response:
-        page = Page(state="not_found", base=f"{ROOM_PATH}{quote(event_id, safe='')}")
-        return Response(error.status, render(page, _texts(request)), headers(page))
-
     def _trouble(self, request: Request, page: Page) -> Response:
         status = _STATUS.get(page.state, 200)
         extra = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
         return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+
+
+def _next_url(request: Request, site: Site) -> str | None:
+    """Where the visitor goes afterwards: `home` if they ask for nothing, None if they ask for what is elsewhere."""
+    asked = request.query_parameter("next") or site.room.home
+    return asked if is_safe(asked, site.room.targets) else None
 
 
 def _new_probe() -> str:

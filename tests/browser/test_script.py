@@ -154,6 +154,10 @@ async def test_the_page_follows_what_happens_to_the_line(page: Any) -> None:
     await state(page, "waiting")
     await refusing(page, "place", 404, "EVENT_NOT_FOUND")
     await state(page, "not_found")
+    await page.goto("/waiting-room/join")
+    await refusing(page, "place", 400, "INVALID_REQUEST")
+    await state(page, "bad_link")
+    assert await page.get_attribute("a:visible", "href") == "/waiting-room/join"
 
 
 async def test_a_wait_that_grows_is_told_and_spoken(page: Any) -> None:

@@ -103,6 +103,7 @@ def test_every_state_says_what_happens_and_what_to_do(state: State, lang: str) -
         ("unavailable", [""]),
         ("busy", [""]),
         ("not_sent", [""]),
+        ("bad_link", [""]),
     ],
 )
 def test_a_state_offers_what_can_be_done_in_it(state: State, actions: list[str]) -> None:
@@ -111,6 +112,10 @@ def test_a_state_offers_what_can_be_done_in_it(state: State, actions: list[str])
 
 def test_where_there_is_no_room_the_way_leads_home() -> None:
     assert page_of("not_found").actions() == ["/"]
+
+
+def test_from_a_link_that_is_not_valid_the_way_leads_to_the_room_without_it() -> None:
+    assert [attributes["href"] for tag, attributes in page_of("bad_link").shown if tag == "a"] == ["/waiting-room/shop"]
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -216,14 +216,20 @@ async def test_the_own_origin_may(declare: Declare, new_visitor: NewVisitor, eve
 
 
 @pytest.mark.parametrize("elsewhere", ["//evil.example", "https://evil.example/", "/%5Cevil", "/waiting-room/x", "%00"])
-async def test_a_next_elsewhere_is_refused_in_words(
+async def test_a_next_elsewhere_is_refused_in_words_and_the_room_itself_leads_home(
     declare: Declare, new_visitor: NewVisitor, event: str, elsewhere: str
 ) -> None:
-    await declare(rate=10, burst=10)
-    page = await new_visitor().get(f"/waiting-room/{event}?next={elsewhere}")
-    assert page.status_code == 400
-    assert page.headers["content-type"].startswith("text/html")
-    assert "evil" not in page.headers.get("location", "")
+    await declare(rate=10, burst=10, home="/start", title="Autumn concert")
+    visitor = new_visitor()
+    visitor.headers["Accept-Language"] = "de"
+    page = await visitor.get(f"/waiting-room/{event}?next={elsewhere}")
+    assert (page.status_code, state_of(page)) == (400, "bad_link")
+    assert "Dieser Link ist nicht gültig" in page.text
+    assert "Autumn concert" in page.text
+    assert "evil" not in page.text
+    assert f'href="/waiting-room/{event}"' in page.text
+    answer = await visit_room(visitor, event, "")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/start")
 
 
 async def test_a_target_that_was_named_may_be_next(declare: Declare, new_visitor: NewVisitor, event: str) -> None:

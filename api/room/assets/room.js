@@ -235,6 +235,9 @@ class Room {
         return this.later(again, what);
       case "EVENT_NOT_FOUND":
         return this.show("not_found");
+      case "INVALID_REQUEST":
+        // The event's targets were changed meanwhile.
+        return this.show("bad_link");
       default:
         throw new Failure(code, retryAfter);
     }
