@@ -26,15 +26,13 @@ from api.room.pages import Page, headers, render
 from api.room.texts import State, Texts, language, texts_in
 from api.room.wait import spread
 from api.serving.next_url import ROOM_PATH, is_safe
+from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
 from api.serving.sites import Site, Sites
 from shared.errors import DaegiError, InvalidTokenError, OverloadedError, UnavailableError
 from shared.line.line import Join, Line
 from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import Signer, WaitingToken
-
-_FIRST_IN_LINE = 5
-"""Who is among the first and not let in waits for somebody inside to go."""
 
 _RETRY_SECONDS = 5
 _STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
@@ -70,13 +68,14 @@ class Room:
         sites: Sites,
         passes: Passes,
         cookies: Cookies,
+        positions: PositionCache,
         identity: Identity,
         join_limit: JoinLimit | None,
         pulse: Pulse,
         metrics: Metrics,
     ) -> None:
         self._line, self._batched, self._queue, self._signer = line, batched, queue, signer
-        self._sites, self._passes, self._cookies = sites, passes, cookies
+        self._sites, self._passes, self._cookies, self._positions = sites, passes, cookies, positions
         self._identity, self._join_limit, self._pulse = identity, join_limit, pulse
         self._walk_ins = metrics.counter("daegi_walk_ins", "Visitors who came in without waiting")
         self._decode_status = msgspec.json.Decoder(StatusResponse).decode
@@ -155,7 +154,7 @@ class Room:
         answer = await self._queue.status_of(token)
         status = self._decode_status(answer.body)
         body = msgspec.to_builtins(status)
-        body |= {"state": _state(status, visit.site), "people": max(0, status.position - 1)}
+        body |= {"state": self._state(status, visit), "people": max(0, status.position - 1)}
         cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
         return json_response(200, body, retry_after(-(-status.poll_after_ms // 1000)), cookie)
 
@@ -215,7 +214,7 @@ class Room:
         return self._page(
             request,
             visit,
-            _state(status, visit.site),
+            self._state(status, visit),
             position=status.position,
             people_ahead=max(0, status.position - 1),
             eta_low_s=low,
@@ -224,6 +223,18 @@ class Room:
             poll_after_ms=status.poll_after_ms,
             approximate=status.approximate,
         ).adding((cookie,))
+
+    def _state(self, status: StatusResponse, visit: _Visit) -> State:
+        if status.status != "waiting":
+            return "ready"
+        standing = self._positions.standing(visit.event_id)
+        if standing is None:
+            return "waiting"
+        if standing.paused:
+            return "paused"
+        # An empty bucket has a part of a token, unless it is never filled.
+        full = visit.site.max_active is not None and standing.tokens <= 0 < standing.rate
+        return "full" if full else "waiting"
 
     async def _sent_on(self, request: Request, visit: _Visit) -> Response | None:
         """Where somebody with a good pass goes: another of their tabs, or a friend's click, was faster."""
@@ -359,16 +370,6 @@ def _new_probe() -> str:
 
 def _texts(request: Request) -> Texts:
     return texts_in(language(", ".join(request.header_values("accept-language"))))
-
-
-def _state(status: StatusResponse, site: Site) -> State:
-    if status.status != "waiting":
-        return "ready"
-    if site.paused:
-        return "paused"
-    if site.max_active is not None and status.position <= _FIRST_IN_LINE:
-        return "full"
-    return "waiting"
 
 
 def _state_of(error: DaegiError) -> State:

@@ -32,7 +32,6 @@ class Site(msgspec.Struct, frozen=True):
     session_ttl: int
     session_limit: int | None
     max_active: int | None
-    paused: bool
 
 
 class Sites:
@@ -63,7 +62,7 @@ class Sites:
         site = None
         if record:
             room = self._decode(record.room)
-            site = Site(room, record.session_ttl, record.session_limit, record.max_active, record.paused)
+            site = Site(room, record.session_ttl, record.session_limit, record.max_active)
         self._known[event_id] = now, site
         self._known.move_to_end(event_id)
         if len(self._known) > _MOST_EVENTS:

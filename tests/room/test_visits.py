@@ -125,6 +125,35 @@ async def test_when_it_is_their_turn_they_go_in_by_script_or_by_reload(
     assert pass_of(by_script).ticket < pass_of(by_reload).ticket
 
 
+async def test_full_is_told_when_the_cap_leaves_no_opening_and_to_everybody(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=0.001, burst=3, max_active=3)
+    inside, *line = [new_visitor() for _ in range(10)]
+    assert (await visit_room(inside, event)).status_code == 303
+    for visitor in line:
+        # Somebody who walks in joins no line.
+        visitor.headers["Sec-Fetch-Mode"] = "cors"
+        await visit_room(visitor, event)
+        await act(visitor, event, "join")
+    last = line[-1]
+    assert (await act(last, event, "place")).json()["state"] == "waiting"
+    # An empty bucket is no cap: the first of those in line waits for the rate.
+    for visitor in line[:2]:
+        assert (await act(visitor, event, "place")).json()["state"] == "ready"
+        assert (await act(visitor, event, "enter")).status_code == 200
+    await declare(max_active=4)
+    place = (await act(line[2], event, "place")).json()
+    assert (place["position"], place["state"]) == (1, "waiting")
+    for cap in (3, 2):
+        await declare(max_active=cap)
+        assert {(await act(visitor, event, "place")).json()["state"] for visitor in (line[2], last)} == {"full"}
+        page = await visit_room(last, event)
+        assert state_of(page) == "full"
+    await declare(max_active=None)
+    assert (await act(last, event, "place")).json()["state"] == "waiting"
+
+
 async def test_without_a_script_forms_do_the_same(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
     await declare(**CLOSED)
     visitor = new_visitor()
