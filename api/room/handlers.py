@@ -84,7 +84,7 @@ class Room:
     def routes(self) -> list[Route]:
         """Pages for people: they are no part of the described API."""
         return [
-            # Before those of an event that is named `-`.
+            # Before the others: no event that is named `-` has a room (ROOMLESS).
             Route("GET", f"{ASSETS}{{name*}}", self.asset),
             Route("GET", f"{ROOM_PATH}{{event_id}}", self.show),
             Route("GET", f"{ROOM_PATH}{{event_id}}/place", self.place),

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from api.serving.clock import RedisClock
+from api.serving.next_url import ROOMLESS
 from shared.errors import DaegiError, UnavailableError
 from shared.line.line import Line
 
@@ -44,6 +45,8 @@ class Sites:
 
     async def get(self, event_id: str) -> Site | None:
         """The site of a declared event, else None. Raises UnavailableError if it was never read and cannot be now."""
+        if event_id in ROOMLESS:
+            return None
         now = self._clock.now() or 0
         known = self._known.get(event_id)
         if known and 0 <= now - known[0] < _FRESH_MS:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from api.room.assets import load_assets
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from tests.gate.conftest import NAVIGATION, Declare, NewVisitor, declare, new_visitor, site_api
@@ -273,6 +274,20 @@ async def test_an_unknown_event_says_so_in_their_language(new_visitor: NewVisito
     page = await visitor.get(f"/waiting-room/{event}-unknown")
     assert (page.status_code, state_of(page)) == (404, "not_found")
     assert '<html lang="ko"' in page.text
+
+
+async def test_an_event_whose_address_is_that_of_the_assets_has_no_room(
+    site_api: Api, new_visitor: NewVisitor, redis: Redis
+) -> None:
+    # As an older version let it be declared.
+    await redis.execute_command("HSET", Keys().event("-").config, "declared", "1")
+    visitor = new_visitor()
+    page = await visitor.get("/waiting-room/-")
+    assert (page.status_code, state_of(page)) == (404, "not_found")
+    for what in ("join", "enter", "leave", "place"):
+        assert (await act(visitor, "-", what)).status_code in {404, 405}
+    assert (await ask_gate(visitor, "-")).status_code == 404
+    assert (await visitor.get(load_assets().url("style.css"))).status_code == 200
 
 
 async def test_a_place_that_is_gone_is_told_and_they_can_join_again(
