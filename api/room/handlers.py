@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from api.gate.asked import is_navigation
 from api.gate.cookies import Cookies
 from api.gate.passes import Passes, Verdict
 from api.http.errors import HttpError
-from api.http.request import Request
+from api.http.request import Request, query_parameter
 from api.http.response import Header, Response, json_response, retry_after, rfc3339
 from api.http.router import Route
 from api.queue.batched_line import BatchedLine
@@ -21,8 +22,8 @@ from api.queue.handlers import Queue
 from api.queue.identity import Identity, idempotency_key
 from api.queue.join_limit import JoinLimit
 from api.room.assets import PATH as ASSETS
-from api.room.assets import load_assets
-from api.room.pages import Page, headers, render
+from api.room.assets import load_assets, takes_gzip
+from api.room.pages import Page, headers, is_shared, render, shared
 from api.room.texts import State, Texts, language, texts_in
 from api.room.wait import spread
 from api.serving.next_url import ROOM_PATH, is_safe
@@ -35,6 +36,9 @@ from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import Signer, WaitingToken
 
 _RETRY_SECONDS = 5
+_MOST_QUERY = 1024
+"""Characters of a query that is remembered."""
+
 _STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
 
 
@@ -261,6 +265,9 @@ class Room:
 
     async def _walk_in(self, request: Request, visit: _Visit) -> Header | None:
         """The cookie of somebody who need not wait, if nobody does."""
+        if self._positions.somebody_waits(visit.event_id):
+            # A crowd that looks at the page costs Redis nothing.
+            return None
         if self._join_limit is not None:
             try:
                 self._join_limit.take(request)
@@ -354,14 +361,26 @@ class Room:
 
     def _trouble(self, request: Request, page: Page) -> Response:
         status = _STATUS.get(page.state, 200)
-        extra = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
-        return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+        extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
+        if not is_shared(page):
+            return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+        wanted = takes_gzip(", ".join(request.header_values("accept-encoding")))
+        body, zipped = shared(page, _texts(request)).body(zipped=wanted)
+        if zipped:
+            extra = (*extra, ("content-encoding", "gzip"))
+        return Response(status, body, (*headers(page), *extra))
 
 
 def _next_url(request: Request, site: Site) -> str | None:
     """Where the visitor goes afterwards: `home` if they ask for nothing, None if they ask for what is elsewhere."""
-    asked = request.query_parameter("next") or site.room.home
-    return asked if is_safe(asked, site.room.targets) else None
+    find = _find_next if len(request.query) <= _MOST_QUERY else _find_next.__wrapped__
+    return find(request.query, site.room.home, site.room.targets)
+
+
+@lru_cache(maxsize=1024)
+def _find_next(query: str, home: str, targets: tuple[str, ...]) -> str | None:
+    asked = query_parameter(query, "next") or home
+    return asked if is_safe(asked, targets) else None
 
 
 def _new_probe() -> str:

@@ -21,6 +21,8 @@ FRESH_MS = 3000
 OUTAGE_MS = 60_000
 """Maximum age of an index that places people: while Redis answers, and while it is unavailable."""
 
+_RECENT_MS = 1000
+
 _REFETCH_MS, _REFETCH_SMALL_MS = 500, 20_000
 _MAX_EVENTS = 10_000
 
@@ -86,6 +88,13 @@ class PositionCache:
             return None
         exact, index = cached.standing, cached.index
         return index.standing if index and index.standing.now > exact.now else exact
+
+    def somebody_waits(self, event_id: str) -> bool:
+        """Whether there was a line a moment ago, as far as this process knows."""
+        standing, now = self.standing(event_id), self._clock.now()
+        if standing is None or now is None or self._line.is_away(event_id):
+            return False
+        return standing.waiting > 0 and 0 <= now - standing.now < _RECENT_MS
 
     def place(self, token: WaitingToken) -> tuple[int, Standing, int, bool] | None:
         """The approximate place of a person under a lease, or None if they need an exact poll.

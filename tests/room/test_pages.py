@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from api.room.assets import PATH, load_assets
-from api.room.pages import Page, headers, render
+from api.room.pages import Page, headers, is_shared, render, shared
 from api.room.texts import LANGUAGES, State, texts_in
 
 STATES: tuple[State, ...] = get_args(State)
@@ -200,6 +200,26 @@ def test_page_style_script_icon_and_accent_are_below_40_kb_even_uncompressed(lan
     assert len(page) + sum(len(answer.body) for answer in answers) < 40 * 1024
     zipped = [answer for name in names if (answer := load_assets().answer(name, "gzip")) is not None]
     assert len(gzip.compress(page)) + sum(len(answer.body) for answer in zipped) < 16 * 1024
+
+
+def test_a_page_that_many_get_is_compressed_once_it_is_asked_for_again() -> None:
+    page, texts = Page(state="join", base="/waiting-room/many", next_url="/checkout"), texts_in("en")
+    plain = render(page, texts)
+    assert shared(page, texts).body(zipped=True) == (plain, False)
+    body, zipped = shared(page, texts).body(zipped=True)
+    assert zipped
+    assert gzip.decompress(body) == plain
+    assert len(body) < len(plain) / 2
+    assert shared(page, texts).body(zipped=False) == (plain, False)
+    other = msgspec.structs.replace(page, next_url="/other")
+    assert shared(other, texts).body(zipped=False) == (render(other, texts), False)
+
+
+def test_no_place_and_no_long_address_is_kept() -> None:
+    assert is_shared(Page(state="join", base="/waiting-room/many"))
+    assert not is_shared(PLACED)
+    assert not is_shared(Page(state="waiting", base="/waiting-room/many", position=0))
+    assert not is_shared(Page(state="join", base="/waiting-room/many", next_url="/" + "x" * 1024))
 
 
 def policy(page: Page) -> dict[str, str]:

@@ -59,6 +59,31 @@ async def test_a_get_joins_nobody(declare: Declare, new_visitor: NewVisitor, red
     assert not await redis.exists(Keys().event(event).stream)
 
 
+async def test_while_somebody_waits_who_looks_at_the_page_costs_redis_nothing(
+    declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str
+) -> None:
+    await declare(rate=0, burst=1)
+    first, second = new_visitor(), new_visitor()
+    assert (await visit_room(new_visitor(), event)).status_code == 303
+    for visitor in (first, second):
+        assert state_of(await visit_room(visitor, event)) == "join"
+
+    async def scripts() -> int:
+        return int((await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    async def looks() -> int:
+        await act(first, event, "place")
+        before = await scripts()
+        assert state_of(await visit_room(second, event)) == "join"
+        return await scripts() - before
+
+    # Each time it is asked whether they may walk in.
+    assert await looks() > 0
+    await act(first, event, "join")
+    # Unless the process knows that they may not; beside it the pulse goes on.
+    assert 0 in [await looks() for _ in range(5)]
+
+
 @pytest.mark.parametrize(
     "header", [{"Sec-Purpose": "prefetch"}, {"Sec-Fetch-Mode": "no-cors"}, {"Purpose": "prefetch"}]
 )
@@ -320,6 +345,23 @@ async def test_over_https_cookies_are_secure_and_of_this_host_alone(
     for attribute in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
         assert attribute in cookie.split("; ")
     assert "Domain" not in cookie
+
+
+async def test_the_page_of_a_crowd_is_compressed_for_whoever_can_read_it(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    pages = []
+    for accepted, encoding in (("gzip, br", "gzip"), ("gzip;q=0", None), ("br", None)):
+        visitor.headers["Accept-Encoding"] = accepted
+        page = await visit_room(visitor, event)
+        assert page.headers.get("content-encoding") == encoding
+        assert "accept-encoding" in page.headers["vary"]
+        assert state_of(page) == "join"
+        pages.append(page.text)
+    assert len(set(pages)) == 1
 
 
 async def test_assets_are_compressed_and_kept_for_ever(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
