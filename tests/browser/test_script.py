@@ -169,6 +169,19 @@ async def test_a_wait_that_grows_is_told_and_spoken(page: Any) -> None:
     await says(page, "spoken", "You are in line: about 10 to 25 minutes")
 
 
+async def test_a_room_that_is_full_now_and_then_is_not_spoken_of_each_time(page: Any) -> None:
+    await answering(page, "place", {**PLACE, "eta_sec": 240})
+    await page.goto("/waiting-room/join")
+    await state(page, "waiting")
+    await page.evaluate("() => { document.getElementById('spoken').textContent = ''; }")
+    for name in ("full", "waiting", "full"):
+        await answering(page, "place", {**PLACE, "state": name, "eta_sec": 240})
+        await state(page, name)
+    assert await page.text_content("#spoken") == ""
+    await answering(page, "place", {**PLACE, "state": "full", "eta_sec": 1000})
+    await says(page, "spoken", "It is full inside: about 10 to 25 minutes")
+
+
 async def test_who_is_let_in_leaves_no_page_behind(page: Any) -> None:
     await page.goto("/")
     await answering(page, "place", {**PLACE, "status": "ready", "ready_for_entry": True})
