@@ -125,6 +125,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             sites=sites,
             passes=passes,
             cookies=cookies,
+            positions=positions,
             identity=identity,
             join_limit=join_limit,
             pulse=pulse,

@@ -22,7 +22,7 @@ from api.contract.schemas import (
 from api.http.errors import HttpError
 from api.http.request import Request
 from api.http.response import Response, json_response, rfc3339
-from api.serving.next_url import is_origin, is_safe
+from api.serving.next_url import ROOMLESS, is_origin, is_safe
 from api.serving.sites import Room
 from api.serving.worker_outbox import WorkerOutbox
 from shared.event_id import EVENT_ID
@@ -63,6 +63,8 @@ class Admin:
         event_id = request.parameters["event_id"]
         if not EVENT_ID.fullmatch(event_id):
             raise HttpError(422, "INVALID_REQUEST", f"event_id must match {EVENT_ID.pattern}")
+        if event_id in ROOMLESS:
+            raise HttpError(422, "INVALID_REQUEST", f"{event_id!r} cannot be declared: its waiting room has no address")
         try:
             asked = await request.json(self._decode)
         except HttpError as error:

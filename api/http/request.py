@@ -28,6 +28,13 @@ class EndsEarlyError(Exception):
     """The client closed the connection, or its half of it, in the middle of the body."""
 
 
+def query_parameter(query: str, name: str) -> str:
+    """A parameter's first value in a query, '' if there is none."""
+    if query.count("&") >= _MOST_PARAMETERS:
+        return ""
+    return parse_qs(query, max_num_fields=_MOST_PARAMETERS).get(name, [""])[0]
+
+
 class Request(ABC):
     """One HTTP request. `query` is as it was sent, `parameters` are those of the path."""
 
@@ -102,9 +109,7 @@ class Request(ABC):
 
     def query_parameter(self, name: str) -> str:
         """A parameter's first value in the query, '' if there is none."""
-        if self.query.count("&") >= _MOST_PARAMETERS:
-            return ""
-        return parse_qs(self.query, max_num_fields=_MOST_PARAMETERS).get(name, [""])[0]
+        return query_parameter(self.query, name)
 
     def bearer(self) -> str:
         """The credentials of `Authorization: Bearer ...`, '' if there are none."""

@@ -16,7 +16,7 @@ _FRONT_POLL_S = 2.0
 """Seconds between polls at the front (shared/line/DESIGN.md, "Polling, leases and the position index")."""
 
 _FRONT = 5
-"""Places from which somebody may come in before the ETA says so."""
+"""Whose turn may come at any moment, whatever the ETA: somebody inside leaves, or an operator opens the door."""
 
 _UNKNOWN_POLL_S = 10.0
 """Seconds between polls while nobody is let in: people soon notice when it goes on."""
@@ -55,7 +55,7 @@ class Answers:
                 answers.append(_REFUSED[code])
                 continue
             status: Literal["admitted", "waiting"] = "admitted" if code == admitted else "waiting"
-            after = self.poll_after_ms(position, eta(position, standing))
+            after = self.poll_after_ms(position, eta(position, standing), standing)
             answers.append(json_response(202, JoinResponse(sign(event_id, ticket), position, status, after)))
         return answers
 
@@ -77,34 +77,52 @@ class Answers:
             approximate = standing.damaged and code != PollCode.ADMITTED
             place = last_known(ticket) if approximate else position
             seconds = eta(place, standing) if code == waiting else 0.0
+            after = self.poll_after_ms(place, seconds, standing)
             status, ready = _STATUS[code]
-            answers.append(
-                self._standing(
-                    status, sign(event_id, ticket, now), place, seconds, now - ticket // 1000, ready, approximate
-                )
-            )
+            token, waited = sign(event_id, ticket, now), now - ticket // 1000
+            answers.append(_standing(status, token, place, seconds, waited, ready, after, approximate))
         return answers
 
     def from_memory(self, ticket: int, token: str, position: int, standing: Standing, now: int) -> Response:
         """The answer to a poll under a lease, whose token stays valid; `now` in ms."""
-        return self._standing("waiting", token, position, eta(position, standing), now - ticket // 1000, False, True)
+        seconds = eta(position, standing)
+        after = self.poll_after_ms(position, seconds, standing)
+        return _standing("waiting", token, position, seconds, now - ticket // 1000, False, after, True)
 
-    def _standing(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
-        self, status: Status, token: str, position: int, seconds: float | None, waited: int, ready: bool, rough: bool
-    ) -> Response:
-        after = self.poll_after_ms(position, seconds)
-        eta_sec = None if seconds is None else math.ceil(seconds)
-        waiting_time = waited // 1000 if waited > 0 else 0
-        answer = StatusResponse(status, token, position, eta_sec, waiting_time, ready, after, rough)
-        return json_response(200, answer, retry_after(-(-after // 1000)))
+    def poll_after_ms(self, position: int, seconds: float | None, standing: Standing) -> int:
+        """When somebody with this ETA polls again: in the first five places, and near their turn, after 2 s, else after
+        a quarter of it, with jitter so that crowds spread out.
 
-    def poll_after_ms(self, position: int, seconds: float | None) -> int:
-        """When to poll again: 2 s at the front, else a quarter of the ETA, with jitter so that crowds spread out."""
-        # A session may end at any time, and its slot should not stay empty for the rest of an ETA.
-        wished = _UNKNOWN_POLL_S if seconds is None else seconds / 4 if position > _FRONT else 0.0
+        While nobody is let in, after 10 s. In a pause those whose turn comes sooner once it goes on come as often as
+        they would then: they notice at once, and it costs no more than a line that moves.
+        """
+        if 0 < position <= _FRONT:
+            wished = _FRONT_POLL_S
+        elif seconds is None:
+            wished = _UNKNOWN_POLL_S
+            if standing.paused and (once_open := eta(position, standing._replace(paused=False))) is not None:
+                wished = min(wished, once_open / 4)
+        else:
+            wished = seconds / 4
         wished = max(wished, _FRONT_POLL_S)
         wished = min(wished, self._longest_poll)
         return int(wished * (800 + 200 * random.random())) or 1
+
+
+def _standing(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
+    status: Status,
+    token: str,
+    position: int,
+    seconds: float | None,
+    waited: int,
+    ready: bool,
+    after: int,
+    approximate: bool,
+) -> Response:
+    eta_sec = None if seconds is None else math.ceil(seconds)
+    waiting_time = waited // 1000 if waited > 0 else 0
+    answer = StatusResponse(status, token, position, eta_sec, waiting_time, ready, after, approximate)
+    return json_response(200, answer, retry_after(-(-after // 1000)))
 
 
 def eta(position: int, standing: Standing) -> float | None:

@@ -110,14 +110,15 @@ class Queue:
             case EnterCode.GRANTED:
                 return entered
             case EnterCode.NOT_READY | EnterCode.PAUSED:
-                after = self._answers.poll_after_ms(entered.position, eta(entered.position, standing))
+                position = entered.position
+                after = self._answers.poll_after_ms(position, eta(position, standing), standing)
                 paused = entered.code == EnterCode.PAUSED
                 raise HttpError(
                     403,
                     "EVENT_PAUSED" if paused else "NOT_READY",
                     "nobody is let in at the moment" if paused else "it is not your turn yet",
                     retry_after=-(-after // 1000),
-                    details={"position": entered.position, "poll_after_ms": after},
+                    details={"position": position, "poll_after_ms": after},
                 )
             case EnterCode.ALREADY_REDEEMED:
                 raise _already_redeemed()

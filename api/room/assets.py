@@ -37,7 +37,7 @@ class Asset(NamedTuple):
 
     def answer(self, accept_encoding: str, if_none_match: str, *, lasting: bool = True) -> Response:
         """200 or 304. `lasting` is False for a name of another version's: nobody should keep ours under it."""
-        zipped = len(self.zipped) < len(self.plain) and _takes_gzip(accept_encoding)
+        zipped = len(self.zipped) < len(self.plain) and takes_gzip(accept_encoding)
         # Two encodings are two representations, and their strong ETags differ.
         etag = f'"{self.digest}-gzip"' if zipped else f'"{self.digest}"'
         headers: tuple[Header, ...] = (
@@ -91,6 +91,13 @@ def accent_url(accent: str) -> str | None:
 
 
 @lru_cache(maxsize=256)
+def takes_gzip(accept_encoding: str) -> bool:
+    """Whether Accept-Encoding allows gzip."""
+    found = _CODINGS.search(accept_encoding.lower())
+    return found is not None and (found["quality"] or "1").strip("0.") != ""
+
+
+@lru_cache(maxsize=256)
 def _accent(digits: str) -> Asset:
     return _asset("accent.css", style_sheet(digits))
 
@@ -99,8 +106,3 @@ def _asset(name: str, content: bytes) -> Asset:
     stem, _, kind = name.partition(".")
     digest = hashlib.blake2b(content, digest_size=5).hexdigest()
     return Asset(f"{stem}-{digest}.{kind}", _MEDIA[kind], content, gzip.compress(content, 9, mtime=0), digest)
-
-
-def _takes_gzip(accept_encoding: str) -> bool:
-    found = _CODINGS.search(accept_encoding.lower())
-    return found is not None and (found["quality"] or "1").strip("0.") != ""

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from api.gate.asked import is_navigation
 from api.gate.cookies import Cookies
 from api.gate.passes import Passes, Verdict
 from api.http.errors import HttpError
-from api.http.request import Request
+from api.http.request import Request, query_parameter
 from api.http.response import Header, Response, json_response, retry_after, rfc3339
 from api.http.router import Route
 from api.queue.batched_line import BatchedLine
@@ -21,11 +22,12 @@ from api.queue.handlers import Queue
 from api.queue.identity import Identity, idempotency_key
 from api.queue.join_limit import JoinLimit
 from api.room.assets import PATH as ASSETS
-from api.room.assets import load_assets
-from api.room.pages import Page, headers, render
+from api.room.assets import load_assets, takes_gzip
+from api.room.pages import Page, headers, is_shared, render, shared
 from api.room.texts import State, Texts, language, texts_in
 from api.room.wait import spread
 from api.serving.next_url import ROOM_PATH, is_safe
+from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
 from api.serving.sites import Site, Sites
 from shared.errors import DaegiError, InvalidTokenError, OverloadedError, UnavailableError
@@ -33,11 +35,11 @@ from shared.line.line import Join, Line
 from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import Signer, WaitingToken
 
-_FIRST_IN_LINE = 5
-"""Who is among the first and not let in waits for somebody inside to go."""
-
 _RETRY_SECONDS = 5
-_STATUS = {"not_found": 404, "unavailable": 503, "busy": 503}
+_MOST_QUERY = 1024
+"""Characters of a query that is remembered."""
+
+_STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
 
 
 class _Visit(NamedTuple):
@@ -70,13 +72,14 @@ class Room:
         sites: Sites,
         passes: Passes,
         cookies: Cookies,
+        positions: PositionCache,
         identity: Identity,
         join_limit: JoinLimit | None,
         pulse: Pulse,
         metrics: Metrics,
     ) -> None:
         self._line, self._batched, self._queue, self._signer = line, batched, queue, signer
-        self._sites, self._passes, self._cookies = sites, passes, cookies
+        self._sites, self._passes, self._cookies, self._positions = sites, passes, cookies, positions
         self._identity, self._join_limit, self._pulse = identity, join_limit, pulse
         self._walk_ins = metrics.counter("daegi_walk_ins", "Visitors who came in without waiting")
         self._decode_status = msgspec.json.Decoder(StatusResponse).decode
@@ -85,7 +88,7 @@ class Room:
     def routes(self) -> list[Route]:
         """Pages for people: they are no part of the described API."""
         return [
-            # Before those of an event that is named `-`.
+            # Before the others: no event that is named `-` has a room (ROOMLESS).
             Route("GET", f"{ASSETS}{{name*}}", self.asset),
             Route("GET", f"{ROOM_PATH}{{event_id}}", self.show),
             Route("GET", f"{ROOM_PATH}{{event_id}}/place", self.place),
@@ -111,13 +114,17 @@ class Room:
         """GET /waiting-room/{event_id}?next="""
         event_id = request.parameters["event_id"]
         try:
-            visit = await self._visit(request)
-        except HttpError as error:
-            return self._nowhere(request, event_id, error)
+            site = await self._site(request)
+        except HttpError:
+            return self._trouble(request, Page(state="not_found", base=f"{ROOM_PATH}{quote(event_id, safe='')}"))
         except (UnavailableError, OverloadedError) as error:
             return self._trouble(
                 request, Page(state=_state_of(error), base=f"{ROOM_PATH}{event_id}", event_id=event_id)
             )
+        next_url = _next_url(request, site)
+        if next_url is None:
+            return self._page(request, _Visit(event_id, site, site.room.home), "bad_link")
+        visit = _Visit(event_id, site, next_url)
         try:
             return await self._show(request, visit)
         except (UnavailableError, OverloadedError) as error:
@@ -151,7 +158,7 @@ class Room:
         answer = await self._queue.status_of(token)
         status = self._decode_status(answer.body)
         body = msgspec.to_builtins(status)
-        body |= {"state": _state(status, visit.site), "people": max(0, status.position - 1)}
+        body |= {"state": self._state(status, visit), "people": max(0, status.position - 1)}
         cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
         return json_response(200, body, retry_after(-(-status.poll_after_ms // 1000)), cookie)
 
@@ -211,7 +218,7 @@ class Room:
         return self._page(
             request,
             visit,
-            _state(status, visit.site),
+            self._state(status, visit),
             position=status.position,
             people_ahead=max(0, status.position - 1),
             eta_low_s=low,
@@ -220,6 +227,18 @@ class Room:
             poll_after_ms=status.poll_after_ms,
             approximate=status.approximate,
         ).adding((cookie,))
+
+    def _state(self, status: StatusResponse, visit: _Visit) -> State:
+        if status.status != "waiting":
+            return "ready"
+        standing = self._positions.standing(visit.event_id)
+        if standing is None:
+            return "waiting"
+        if standing.paused:
+            return "paused"
+        # An empty bucket has a part of a token, unless it is never filled.
+        full = visit.site.max_active is not None and standing.tokens <= 0 < standing.rate
+        return "full" if full else "waiting"
 
     async def _sent_on(self, request: Request, visit: _Visit) -> Response | None:
         """Where somebody with a good pass goes: another of their tabs, or a friend's click, was faster."""
@@ -246,6 +265,9 @@ class Room:
 
     async def _walk_in(self, request: Request, visit: _Visit) -> Header | None:
         """The cookie of somebody who need not wait, if nobody does."""
+        if self._positions.somebody_waits(visit.event_id):
+            # A crowd that looks at the page costs Redis nothing.
+            return None
         if self._join_limit is not None:
             try:
                 self._join_limit.take(request)
@@ -272,16 +294,20 @@ class Room:
 
     async def _visit(self, request: Request) -> _Visit:
         """Raises HttpError 404 for an event without a room, 400 for a `next` elsewhere."""
-        event_id = request.parameters["event_id"]
-        site = await self._sites.get(event_id)
-        if site is None:
-            raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
-        next_url = request.query_parameter("next") or site.room.home
-        if not is_safe(next_url, site.room.targets):
+        site = await self._site(request)
+        next_url = _next_url(request, site)
+        if next_url is None:
             raise HttpError(
                 400, "INVALID_REQUEST", "next has to be a path of this site, or of one of the event's targets"
             )
-        return _Visit(event_id, site, next_url)
+        return _Visit(request.parameters["event_id"], site, next_url)
+
+    async def _site(self, request: Request) -> Site:
+        """Raises HttpError 404 for an event without a room."""
+        site = await self._sites.get(request.parameters["event_id"])
+        if site is None:
+            raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
+        return site
 
     async def _own(self, request: Request) -> _Visit:
         """As _visit, for a request that changes something: raises HttpError 403 if another site sends it."""
@@ -333,14 +359,28 @@ class Room:
         )
         return self._trouble(request, page)
 
-    def _nowhere(self, request: Request, event_id: str, error: HttpError) -> Response:
-        page = Page(state="not_found", base=f"{ROOM_PATH}{quote(event_id, safe='')}")
-        return Response(error.status, render(page, _texts(request)), headers(page))
-
     def _trouble(self, request: Request, page: Page) -> Response:
         status = _STATUS.get(page.state, 200)
-        extra = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
-        return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+        extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
+        if not is_shared(page):
+            return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+        wanted = takes_gzip(", ".join(request.header_values("accept-encoding")))
+        body, zipped = shared(page, _texts(request)).body(zipped=wanted)
+        if zipped:
+            extra = (*extra, ("content-encoding", "gzip"))
+        return Response(status, body, (*headers(page), *extra))
+
+
+def _next_url(request: Request, site: Site) -> str | None:
+    """Where the visitor goes afterwards: `home` if they ask for nothing, None if they ask for what is elsewhere."""
+    find = _find_next if len(request.query) <= _MOST_QUERY else _find_next.__wrapped__
+    return find(request.query, site.room.home, site.room.targets)
+
+
+@lru_cache(maxsize=1024)
+def _find_next(query: str, home: str, targets: tuple[str, ...]) -> str | None:
+    asked = query_parameter(query, "next") or home
+    return asked if is_safe(asked, targets) else None
 
 
 def _new_probe() -> str:
@@ -349,16 +389,6 @@ def _new_probe() -> str:
 
 def _texts(request: Request) -> Texts:
     return texts_in(language(", ".join(request.header_values("accept-language"))))
-
-
-def _state(status: StatusResponse, site: Site) -> State:
-    if status.status != "waiting":
-        return "ready"
-    if site.paused:
-        return "paused"
-    if site.max_active is not None and status.position <= _FIRST_IN_LINE:
-        return "full"
-    return "waiting"
 
 
 def _state_of(error: DaegiError) -> State:

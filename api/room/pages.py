@@ -1,10 +1,11 @@
 """The waiting page as the server sends it. Every state is a whole page, with a script or without one.
 
-    Page, Texts -> render() -> HTML        headers() -> what is sent with it
+    Page, Texts -> render() -> HTML        headers() -> what is sent with it        shared() -> HTML that is kept
 
 assets/page.html has the elements; `data-in` says in which states each is shown. assets/room.js takes over from there.
 """
 
+import gzip
 import re
 from functools import lru_cache
 from html import escape
@@ -20,6 +21,7 @@ from api.room.wait import SPREAD, Wait, rounded
 
 _IN_STATES = re.compile(r' data-in="([a-z_ ]+)"')
 _PLACEHOLDER = re.compile(r"\$([a-z_]+)")
+_MOST_ADDRESS = 1024
 _REFRESHED = frozenset({"waiting", "ready", "full", "paused", "unavailable", "busy"})
 """States that pass by themselves: without a script the page is loaded again."""
 
@@ -87,6 +89,36 @@ def render(page: Page, texts: Texts) -> bytes:
     return "".join(pieces).encode()
 
 
+class Shared:
+    """A page that many get as it is, because it shows nobody's place. It is compressed once it is asked for again."""
+
+    def __init__(self, html: bytes) -> None:
+        self._html = html
+        self._zipped: bytes | None = None
+        self._uses = 0
+
+    def body(self, *, zipped: bool) -> tuple[bytes, bool]:
+        """The page, and whether it is compressed."""
+        self._uses += 1
+        if not zipped or self._uses == 1:
+            # Compressing takes longer than all the rest: not for an address that is asked for once.
+            return self._html, False
+        if self._zipped is None:
+            self._zipped = gzip.compress(self._html, 6, mtime=0)
+        return self._zipped, True
+
+
+def is_shared(page: Page) -> bool:
+    """Whether many may get it as it is. Long addresses do not fill our memory."""
+    return page.position is None and len(page.base) + len(page.next_url) <= _MOST_ADDRESS
+
+
+@lru_cache(maxsize=256)
+def shared(page: Page, texts: Texts) -> Shared:
+    """A page for which is_shared() holds, rendered once."""
+    return Shared(render(page, texts))
+
+
 def headers(page: Page) -> tuple[Header, ...]:
     """What is sent with it: nothing inline, nothing from elsewhere but a logo that its operator put there."""
     logo, target = _origin(page.logo), _origin(page.next_url)
@@ -102,7 +134,7 @@ def headers(page: Page) -> tuple[Header, ...]:
         ("content-security-policy", policy),
         # With "no-referrer" the Origin of our own forms would be "null".
         ("referrer-policy", "same-origin"),
-        ("vary", "accept-language, cookie"),
+        ("vary", "accept-encoding, accept-language, cookie"),
         ("x-content-type-options", "nosniff"),
     )
 

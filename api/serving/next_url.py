@@ -8,6 +8,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 ROOM_PATH: Final = "/waiting-room/"
 
+ROOMLESS: Final = frozenset({"-", ".", ".."})
+"""Events that can have no room: its address would be that of the assets, or one that browsers shorten."""
+
 _UNFIT = re.compile(r"[\x00-\x20\x7f\\]")
 _UNFIT_ENCODED = re.compile(r"[\x00-\x1f\x7f\\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -21,6 +21,8 @@ FRESH_MS = 3000
 OUTAGE_MS = 60_000
 """Maximum age of an index that places people: while Redis answers, and while it is unavailable."""
 
+_RECENT_MS = 1000
+
 _REFETCH_MS, _REFETCH_SMALL_MS = 500, 20_000
 _MAX_EVENTS = 10_000
 
@@ -29,7 +31,8 @@ _MAX_EVENTS = 10_000
 class _Cached:
     """What this process knows about an event."""
 
-    waiting: int
+    standing: Standing
+    """From the last exact answer."""
     index: Index | None = None
     exact_zone: float = 0.0
     fetched_at: int = 0
@@ -69,14 +72,29 @@ class PositionCache:
         self._fetches: set[asyncio.Task[None]] = set()
 
     def observe(self, event_id: str, standing: Standing) -> None:
-        """Remembers the length of the line from an exact answer."""
+        """Remembers how the event stands, from an exact answer."""
         cached = self._events.get(event_id)
         if cached is None:
             if len(self._events) >= _MAX_EVENTS:
                 self._events.clear()
-            self._events[event_id] = _Cached(standing.waiting)
+            self._events[event_id] = _Cached(standing)
         else:
-            cached.waiting = standing.waiting
+            cached.standing = standing
+
+    def standing(self, event_id: str) -> Standing | None:
+        """How the event stood when this process last heard of it, None if it has not."""
+        cached = self._events.get(event_id)
+        if cached is None:
+            return None
+        exact, index = cached.standing, cached.index
+        return index.standing if index and index.standing.now > exact.now else exact
+
+    def somebody_waits(self, event_id: str) -> bool:
+        """Whether there was a line a moment ago, as far as this process knows."""
+        standing, now = self.standing(event_id), self._clock.now()
+        if standing is None or now is None or self._line.is_away(event_id):
+            return False
+        return standing.waiting > 0 and 0 <= now - standing.now < _RECENT_MS
 
     def place(self, token: WaitingToken) -> tuple[int, Standing, int, bool] | None:
         """The approximate place of a person under a lease, or None if they need an exact poll.
@@ -118,7 +136,7 @@ class PositionCache:
             now - cached.index.standing.now
             for cached in self._events.values()
             # The age does not matter for a short line, or for one that nobody asks about.
-            if cached.index and cached.waiting > EXACT_ZONE and now - cached.fetched_at < FRESH_MS
+            if cached.index and cached.standing.waiting > EXACT_ZONE and now - cached.fetched_at < FRESH_MS
         ]
         return max([0, *ages]) / 1000
 
@@ -130,7 +148,7 @@ class PositionCache:
 
     def _refetch(self, event_id: str, cached: _Cached, now: int) -> None:
         # A short line needs its index only to bridge an outage; but it needs one.
-        seldom = cached.index is not None and cached.waiting <= EXACT_ZONE
+        seldom = cached.index is not None and cached.standing.waiting <= EXACT_ZONE
         pause = _REFETCH_SMALL_MS if seldom else _REFETCH_MS
         if 0 <= now - cached.fetched_at < pause or self._line.is_away(event_id):
             return

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from api.serving.clock import RedisClock
+from api.serving.next_url import ROOMLESS
 from shared.errors import DaegiError, UnavailableError
 from shared.line.line import Line
 
@@ -32,7 +33,6 @@ class Site(msgspec.Struct, frozen=True):
     session_ttl: int
     session_limit: int | None
     max_active: int | None
-    paused: bool
 
 
 class Sites:
@@ -45,6 +45,8 @@ class Sites:
 
     async def get(self, event_id: str) -> Site | None:
         """The site of a declared event, else None. Raises UnavailableError if it was never read and cannot be now."""
+        if event_id in ROOMLESS:
+            return None
         now = self._clock.now() or 0
         known = self._known.get(event_id)
         if known and 0 <= now - known[0] < _FRESH_MS:
@@ -63,7 +65,7 @@ class Sites:
         site = None
         if record:
             room = self._decode(record.room)
-            site = Site(room, record.session_ttl, record.session_limit, record.max_active, record.paused)
+            site = Site(room, record.session_ttl, record.session_limit, record.max_active)
         self._known[event_id] = now, site
         self._known.move_to_end(event_id)
         if len(self._known) > _MOST_EVENTS:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final
 
@@ -21,6 +23,8 @@ from shared.dev.watchdog import Watchdog
 
 SETTLE_SECONDS: Final = 1.0
 KILL_SECONDS: Final = 20
+DEMO: Final = "demo"
+DEMO_SETTINGS: Final = {"rate": 0.1, "burst": 1, "home": "/docs", "message": "One person comes in every 10 seconds."}
 STOPPED_AS_ASKED: Final = frozenset({0, 128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP})
 
 
@@ -41,8 +45,10 @@ class Launcher:
             signal.signal(signum, self._on_signal)
         signal.signal(signal.SIGALRM, self._on_alarm)
 
-    def run(self, host: str, port: int) -> int:
-        """Runs the command to its end and returns what to exit with."""
+    def run(self, host: str, port: int, admin_key: str = "") -> int:
+        """Runs the command to its end and returns what to exit with. With an admin key it declares an event to look at,
+        and says where its waiting room is.
+        """
         if self._asked is not None:
             return 0
         self._started = time.monotonic()
@@ -55,7 +61,7 @@ class Launcher:
         self._schedule()  # a signal may have come while there was no child to pass it to
         watchdog = Watchdog(self._child.pid, signal.SIGTERM)
         try:
-            self._announce(self._child, host, port)
+            self._announce(self._child, host, port, admin_key)
             code = self._child.wait()
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -92,14 +98,27 @@ class Launcher:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
 
-    def _announce(self, child: subprocess.Popen[bytes], host: str, port: int) -> None:
+    def _announce(self, child: subprocess.Popen[bytes], host: str, port: int, admin_key: str) -> None:
+        if not self._until(child, lambda: _ask(host, port, "GET", "/healthz") == http.HTTPStatus.OK):
+            return
+        self._note_descendants(child)
+        _say(f"ready on http://{host}:{port} (Ctrl-C stops everything)")
+        # It runs before it has reached Redis.
+        ready = bool(admin_key) and self._until(child, lambda: _ask(host, port, "GET", "/readyz") == http.HTTPStatus.OK)
+        if ready and _declare_demo(host, port, admin_key):
+            _say(
+                f"a waiting room to look at: http://{host}:{port}/waiting-room/{DEMO}"
+                " (whoever comes first walks in: open it again in a private window)"
+            )
+
+    def _until(self, child: subprocess.Popen[bytes], happened: Callable[[], bool]) -> bool:
+        """Waits for it while the command runs and is not asked to stop."""
         while child.poll() is None and self._asked is None:
-            if _healthy(host, port):
-                self._note_descendants(child)
-                _say(f"ready on http://{host}:{port} (Ctrl-C stops everything)")
-                return
+            if happened():
+                return True
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(0.1)
+        return False
 
     def _note_descendants(self, child: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(psutil.Error):
@@ -117,15 +136,36 @@ class Launcher:
                 process.kill()
 
 
-def _healthy(host: str, port: int) -> bool:
+def _ask(
+    host: str, port: int, method: str, path: str, *, body: str | None = None, headers: dict[str, str] | None = None
+) -> int:
+    """The status of the api's answer, 0 if there is none."""
     connection = http.client.HTTPConnection(host, port, timeout=1)
     try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == http.HTTPStatus.OK
+        connection.request(method, path, body, headers or {})
+        return connection.getresponse().status
     except (OSError, http.client.HTTPException):
-        return False
+        return 0
     finally:
         connection.close()
+
+
+def _declare_demo(host: str, port: int, admin_key: str) -> bool:
+    """Whether the api has taken the event."""
+    headers = {"authorization": f"Bearer {admin_key}", "content-type": "application/json"}
+    status = _ask(host, port, "PUT", f"/api/v1/admin/events/{DEMO}", body=json.dumps(DEMO_SETTINGS), headers=headers)
+    return status == http.HTTPStatus.OK
+
+
+def _use_admin_key(environment: dict[str, str]) -> str:
+    """An admin key that the api takes: a new one unless there are some."""
+    if "DAEGI_ADMIN_KEYS" not in environment:
+        environment["DAEGI_ADMIN_KEYS"] = json.dumps([secrets.token_urlsafe(32)])
+    try:
+        return str(json.loads(environment["DAEGI_ADMIN_KEYS"])[0])
+    except (ValueError, LookupError, TypeError):
+        # The api says what is wrong with them, or has no admin API.
+        return ""
 
 
 def _say(text: str) -> None:
@@ -138,7 +178,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m shared.dev",
         usage="%(prog)s [-h] COMMAND...",
         description="Runs COMMAND beside a real redis-server of its own, which lives as long as COMMAND. "
-        "With DAEGI_REDIS_URL set it uses that Redis and starts none. Says when the api answers.",
+        "With DAEGI_REDIS_URL set it uses that Redis and starts none. Says when the api answers, and in a Redis of "
+        "its own where the waiting room of an event is.",
         epilog="Environment: DAEGI_REDIS_URL, DAEGI_REDIS_SERVER (a redis-server binary), DAEGI_HOST, "
         "DAEGI_PORT (default 8000). Exits with COMMAND's code, and with 0 after Ctrl-C.",
     )
@@ -167,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     launcher = Launcher(command, environment)
     launcher.listen()
     with contextlib.ExitStack() as stack:
+        admin_key = ""
         if environment.get("DAEGI_REDIS_URL"):
             _say("using the Redis of DAEGI_REDIS_URL")
         else:
@@ -177,5 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _say(str(error))
                 return 1
             environment["DAEGI_REDIS_URL"] = server.url
+            # Nothing is declared in a Redis that others may use.
+            admin_key = _use_admin_key(environment)
             _say(f"{found} on {server.url}; what it holds is gone when this stops")
-        return launcher.run(host, int(port))
+        return launcher.run(host, int(port), admin_key)

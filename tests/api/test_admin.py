@@ -211,6 +211,13 @@ async def test_an_ill_formed_event_cannot_be_declared_or_found(http: httpx.Async
     refused(await http.post(f"{EVENTS}/{name}/relog", headers=OPERATOR), 409, "NOT_DAMAGED")
 
 
+@pytest.mark.parametrize("name", ["-", "%2E", "%2e%2e"])
+async def test_an_event_whose_room_would_have_no_address_cannot_be_declared(http: httpx.AsyncClient, name: str) -> None:
+    error = refused(await http.put(f"{EVENTS}/{name}", json={}, headers=OPERATOR), 422, "INVALID_REQUEST")
+    assert "no address" in error["message"]
+    refused(await http.get(f"{EVENTS}/{name}", headers=OPERATOR), 404, "EVENT_NOT_FOUND")
+
+
 @pytest.mark.parametrize("query", ["offset=-1", "offset=x", "limit=1.5", "limit=%C2%B2", "offset=1234567890"])
 async def test_an_ill_formed_page_is_refused(http: httpx.AsyncClient, query: str) -> None:
     answer = await http.get(f"{EVENTS}?{query}", headers=OPERATOR)

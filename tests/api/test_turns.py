@@ -67,6 +67,33 @@ async def test_while_nobody_is_let_in_there_is_no_eta(http: httpx.AsyncClient, e
     assert (await status(http, second))["eta_sec"] is not None
 
 
+async def test_in_a_pause_the_front_comes_as_often_as_ever_and_nobody_more_seldom_than_every_10_s(
+    http: httpx.AsyncClient, event: str
+) -> None:
+    await configure(http, event, rate=0.5, burst=1)
+    tokens = [(await join(http, event))["waiting_token"] for _ in range(60)]
+    await configure(http, event, paused=True)
+    front, middle, back = [(await status(http, tokens[place]))["poll_after_ms"] for place in (1, 10, 59)]
+    assert front <= 2000 < middle < back <= 10_000
+    refusal = refused(await try_enter(http, tokens[1]), 403, "EVENT_PAUSED")
+    assert refusal["poll_after_ms"] <= 2000
+    # Without a rate nobody's turn comes, also once it goes on.
+    await configure(http, event, rate=0)
+    assert 2000 < (await status(http, tokens[10]))["poll_after_ms"] <= 10_000
+
+
+@pytest.mark.parametrize("closed", [{"rate": 0.001}, {"rate": 0}, {"paused": True}])
+async def test_the_first_five_notice_at_once_when_the_door_opens(
+    http: httpx.AsyncClient, event: str, closed: dict[str, object]
+) -> None:
+    await configure(http, event, rate=0, burst=1)
+    tokens = [(await join(http, event))["waiting_token"] for _ in range(8)]
+    await enter(http, tokens[0])
+    await configure(http, event, **closed)
+    waits = [(await status(http, token))["poll_after_ms"] for token in tokens[1:]]
+    assert max(waits[:5]) <= 2000 < min(waits[5:])
+
+
 async def test_a_paused_event_lets_nobody_in_not_even_people_who_were_called(
     http: httpx.AsyncClient, event: str
 ) -> None:

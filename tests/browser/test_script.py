@@ -154,6 +154,10 @@ async def test_the_page_follows_what_happens_to_the_line(page: Any) -> None:
     await state(page, "waiting")
     await refusing(page, "place", 404, "EVENT_NOT_FOUND")
     await state(page, "not_found")
+    await page.goto("/waiting-room/join")
+    await refusing(page, "place", 400, "INVALID_REQUEST")
+    await state(page, "bad_link")
+    assert await page.get_attribute("a:visible", "href") == "/waiting-room/join"
 
 
 async def test_a_wait_that_grows_is_told_and_spoken(page: Any) -> None:
@@ -163,6 +167,19 @@ async def test_a_wait_that_grows_is_told_and_spoken(page: Any) -> None:
     await answering(page, "place", {**PLACE, "eta_sec": 1000})
     await says(page, "trouble", "It is taking longer than expected.")
     await says(page, "spoken", "You are in line: about 10 to 25 minutes")
+
+
+async def test_a_room_that_is_full_now_and_then_is_not_spoken_of_each_time(page: Any) -> None:
+    await answering(page, "place", {**PLACE, "eta_sec": 240})
+    await page.goto("/waiting-room/join")
+    await state(page, "waiting")
+    await page.evaluate("() => { document.getElementById('spoken').textContent = ''; }")
+    for name in ("full", "waiting", "full"):
+        await answering(page, "place", {**PLACE, "state": name, "eta_sec": 240})
+        await state(page, name)
+    assert await page.text_content("#spoken") == ""
+    await answering(page, "place", {**PLACE, "state": "full", "eta_sec": 1000})
+    await says(page, "spoken", "It is full inside: about 10 to 25 minutes")
 
 
 async def test_who_is_let_in_leaves_no_page_behind(page: Any) -> None:

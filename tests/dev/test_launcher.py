@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urljoin
 
+import httpx
 import pytest
 
 from shared.dev.redis_server import LOCALHOST, RedisServer, find_redis_server
@@ -26,6 +28,11 @@ class Launched:
     def line(self) -> str:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
+
+    def told(self) -> str:
+        """The next line of what it says itself, '' at the end."""
+        assert self.process.stderr is not None
+        return self.process.stderr.readline()
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=30)
@@ -114,6 +121,44 @@ class TestLauncher:
         code, _, err = launched.end()
         assert code == 0
         assert f"ready on http://127.0.0.1:{api_port} " in err
+
+    @pytest.mark.parametrize("keys", ["", "first-key"])
+    def test_shows_a_waiting_room_of_an_event_that_it_declares(self, launch: Launch, api_port: int, keys: str) -> None:
+        environment = {"DAEGI_ADMIN_KEYS": f'["{keys}", "second-key"]'} if keys else {}
+        launched = launch(arguments=[sys.executable, "-m", "api"], **environment)
+        told = ""
+        while "/waiting-room/" not in told:
+            told = launched.told()
+            assert told, "it ended"
+        url = f"http://127.0.0.1:{api_port}/waiting-room/demo"
+        assert url in told
+        with httpx.Client(headers={"Sec-Fetch-Mode": "navigate"}, trust_env=False) as visitor:
+            probed = visitor.get(url)
+            walked_in = visitor.get(urljoin(url, probed.headers["location"]))
+            assert walked_in.headers["location"] == "/docs"
+        # Who comes next waits.
+        with httpx.Client(headers={"Sec-Fetch-Mode": "navigate"}, trust_env=False, follow_redirects=True) as visitor:
+            assert 'data-state="join"' in visitor.get(url).text
+        launched.process.terminate()
+        assert launched.end()[0] == 0
+
+    def test_declares_nothing_in_a_redis_that_it_was_given(self, launch: Launch, server: RedisServer) -> None:
+        launched = launch(
+            "from http.server import BaseHTTPRequestHandler, HTTPServer\n"
+            "class Api(BaseHTTPRequestHandler):\n"
+            "    def do_GET(self):\n"
+            "        say(self.path)\n"
+            "        self.send_response(200); self.end_headers()\n"
+            "    log_message = lambda *_: None\n"
+            "server = HTTPServer(('127.0.0.1', int(os.environ['DAEGI_PORT'])), Api)\n"
+            "server.timeout = 10; server.handle_request()\n"
+            "server.timeout = 1; server.handle_request()\n",
+            DAEGI_REDIS_URL=server.url,
+            DAEGI_ADMIN_KEYS='["a-key"]',
+        )
+        code, out, err = launched.end()
+        assert (code, out.split()) == (0, ["/healthz"])
+        assert "/waiting-room/" not in err
 
     @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     @pytest.mark.parametrize("whole_group", [False, True], ids=["launcher", "group"])

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from api.queue.answers import Answers, eta
 from shared.dev.redis_server import RedisServer
 from shared.line.line import Join, Line
-from shared.line.replies import EnterCode, PollCode
+from shared.line.replies import EnterCode, PollCode, Standing
 from shared.redis.connect import connect
 from shared.settings import Settings
 from shared.tokens.signer import Signer
@@ -142,10 +142,10 @@ class Crowd:
                     continue
                 if place >= scenario.hoarders_in_front and fate >= scenario.vanish + scenario.hoard:
                     self._enters.add(ticket)
-                self._comes_back(ticket, position, eta(position, done.standing))
+                self._comes_back(ticket, position, eta(position, done.standing), done.standing)
 
-    def _comes_back(self, ticket: int, position: int, seconds: float | None) -> None:
-        self._pause[ticket] = self._answers.poll_after_ms(position, seconds) / 1000
+    def _comes_back(self, ticket: int, position: int, seconds: float | None, standing: Standing) -> None:
+        self._pause[ticket] = self._answers.poll_after_ms(position, seconds, standing) / 1000
         heapq.heappush(self._due, (self.seconds + self._pause[ticket], ticket))
 
     async def _poll(self) -> None:
@@ -165,7 +165,7 @@ class Crowd:
                 wait = eta(position, standing) if code == PollCode.WAITING else 0.0
                 if ticket in self._enters and wait is not None:
                     self.outcome.promised.setdefault(ticket, []).append((self.seconds, wait))
-                self._comes_back(ticket, position, wait)
+                self._comes_back(ticket, position, wait, standing)
             for first in range(0, len(ready), ENTERS):
                 await self._enter(ready[first : first + ENTERS])
 
@@ -176,7 +176,7 @@ class Crowd:
                 self.outcome.admitted[ticket] = self.seconds
                 self.outcome.paused[ticket] = self._pause[ticket]
             else:
-                self._comes_back(ticket, one.position, eta(one.position, standing))
+                self._comes_back(ticket, one.position, eta(one.position, standing), standing)
 
 
 BIG = Scenario("everybody enters", people=6000, within=1, rate=50, burst=200)

@@ -34,6 +34,32 @@ def test_without_the_gate_the_proxy_says_so_on_a_page_of_its_own(kind: type[Prox
         assert answer.status_code == 200
 
 
+def test_what_stands_in_for_the_page_of_the_room_reloads_as_the_page_does(kind: type[Proxy], shop: Upstream) -> None:
+    with kind(gate=free_port(), shop=shop.port, event=EVENT) as proxy:
+        site = new_site(proxy, shop)
+
+        assert reloads(site, "/waiting-room/sale?next=/checkout") == "10"
+        # A form would not be sent again, and what it was sent to has no page.
+        assert reloads(site, "/waiting-room/sale/join", method="POST") is None
+        assert reloads(site, "/checkout") is None
+
+
+def test_the_room_tells_of_its_own_trouble_and_reloads_by_itself(
+    kind: type[Proxy], own_redis: RedisServer, shop: Upstream
+) -> None:
+    with Api(own_redis.url) as gate, kind(gate=gate.port, shop=shop.port, event=EVENT) as proxy:
+        declare(gate)
+        site = new_site(proxy, shop)
+        own_redis.kill()
+        until(lambda: status(site, "") == 503)
+
+        answer = send(site.port, "/waiting-room/sale?next=/checkout", headers=NAVIGATION)
+        assert answer is not None
+        assert answer.status_code == 503
+        assert 'http-equiv="refresh"' in answer.text
+        assert "refresh" not in answer.headers
+
+
 def test_a_gate_that_talks_nonsense_lets_nobody_through(
     kind: type[Proxy], own_redis: RedisServer, shop: Upstream
 ) -> None:
@@ -94,6 +120,15 @@ def assert_away(site: Site, target: str, cookie: str) -> None:
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["cache-control"] == "no-store"
     assert "your place is safe" in answer.text
+
+
+def reloads(site: Site, target: str, method: str = "GET") -> str | None:
+    """After how many seconds the browser of somebody who meets an outage loads the page again."""
+    answer = send(site.port, target, method=method, headers=NAVIGATION)
+    assert answer is not None
+    assert answer.status_code == 503
+    refresh: str | None = answer.headers.get("refresh")
+    return refresh
 
 
 def status(site: Site, cookie: str) -> int:

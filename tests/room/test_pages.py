@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from api.room.assets import PATH, load_assets
-from api.room.pages import Page, headers, render
+from api.room.pages import Page, headers, is_shared, render, shared
 from api.room.texts import LANGUAGES, State, texts_in
 
 STATES: tuple[State, ...] = get_args(State)
@@ -103,6 +103,7 @@ def test_every_state_says_what_happens_and_what_to_do(state: State, lang: str) -
         ("unavailable", [""]),
         ("busy", [""]),
         ("not_sent", [""]),
+        ("bad_link", [""]),
     ],
 )
 def test_a_state_offers_what_can_be_done_in_it(state: State, actions: list[str]) -> None:
@@ -111,6 +112,10 @@ def test_a_state_offers_what_can_be_done_in_it(state: State, actions: list[str])
 
 def test_where_there_is_no_room_the_way_leads_home() -> None:
     assert page_of("not_found").actions() == ["/"]
+
+
+def test_from_a_link_that_is_not_valid_the_way_leads_to_the_room_without_it() -> None:
+    assert [attributes["href"] for tag, attributes in page_of("bad_link").shown if tag == "a"] == ["/waiting-room/shop"]
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -195,6 +200,26 @@ def test_page_style_script_icon_and_accent_are_below_40_kb_even_uncompressed(lan
     assert len(page) + sum(len(answer.body) for answer in answers) < 40 * 1024
     zipped = [answer for name in names if (answer := load_assets().answer(name, "gzip")) is not None]
     assert len(gzip.compress(page)) + sum(len(answer.body) for answer in zipped) < 16 * 1024
+
+
+def test_a_page_that_many_get_is_compressed_once_it_is_asked_for_again() -> None:
+    page, texts = Page(state="join", base="/waiting-room/many", next_url="/checkout"), texts_in("en")
+    plain = render(page, texts)
+    assert shared(page, texts).body(zipped=True) == (plain, False)
+    body, zipped = shared(page, texts).body(zipped=True)
+    assert zipped
+    assert gzip.decompress(body) == plain
+    assert len(body) < len(plain) / 2
+    assert shared(page, texts).body(zipped=False) == (plain, False)
+    other = msgspec.structs.replace(page, next_url="/other")
+    assert shared(other, texts).body(zipped=False) == (render(other, texts), False)
+
+
+def test_no_place_and_no_long_address_is_kept() -> None:
+    assert is_shared(Page(state="join", base="/waiting-room/many"))
+    assert not is_shared(PLACED)
+    assert not is_shared(Page(state="waiting", base="/waiting-room/many", position=0))
+    assert not is_shared(Page(state="join", base="/waiting-room/many", next_url="/" + "x" * 1024))
 
 
 def policy(page: Page) -> dict[str, str]:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from api.room.assets import load_assets
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from tests.gate.conftest import NAVIGATION, Declare, NewVisitor, declare, new_visitor, site_api
@@ -56,6 +57,31 @@ async def test_a_get_joins_nobody(declare: Declare, new_visitor: NewVisitor, red
         assert state_of(await visit_room(visitor, event)) == "join"
         assert state_of(await visit_room(visitor, event)) == "join"
     assert not await redis.exists(Keys().event(event).stream)
+
+
+async def test_while_somebody_waits_who_looks_at_the_page_costs_redis_nothing(
+    declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str
+) -> None:
+    await declare(rate=0, burst=1)
+    first, second = new_visitor(), new_visitor()
+    assert (await visit_room(new_visitor(), event)).status_code == 303
+    for visitor in (first, second):
+        assert state_of(await visit_room(visitor, event)) == "join"
+
+    async def scripts() -> int:
+        return int((await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    async def looks() -> int:
+        await act(first, event, "place")
+        before = await scripts()
+        assert state_of(await visit_room(second, event)) == "join"
+        return await scripts() - before
+
+    # Each time it is asked whether they may walk in.
+    assert await looks() > 0
+    await act(first, event, "join")
+    # Unless the process knows that they may not; beside it the pulse goes on.
+    assert 0 in [await looks() for _ in range(5)]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +149,35 @@ async def test_when_it_is_their_turn_they_go_in_by_script_or_by_reload(
         assert (await ask_gate(visitor, event)).status_code == 200
         assert not any(name.startswith("daegi_w_") for name in visitor.cookies)
     assert pass_of(by_script).ticket < pass_of(by_reload).ticket
+
+
+async def test_full_is_told_when_the_cap_leaves_no_opening_and_to_everybody(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=0.001, burst=3, max_active=3)
+    inside, *line = [new_visitor() for _ in range(10)]
+    assert (await visit_room(inside, event)).status_code == 303
+    for visitor in line:
+        # Somebody who walks in joins no line.
+        visitor.headers["Sec-Fetch-Mode"] = "cors"
+        await visit_room(visitor, event)
+        await act(visitor, event, "join")
+    last = line[-1]
+    assert (await act(last, event, "place")).json()["state"] == "waiting"
+    # An empty bucket is no cap: the first of those in line waits for the rate.
+    for visitor in line[:2]:
+        assert (await act(visitor, event, "place")).json()["state"] == "ready"
+        assert (await act(visitor, event, "enter")).status_code == 200
+    await declare(max_active=4)
+    place = (await act(line[2], event, "place")).json()
+    assert (place["position"], place["state"]) == (1, "waiting")
+    for cap in (3, 2):
+        await declare(max_active=cap)
+        assert {(await act(visitor, event, "place")).json()["state"] for visitor in (line[2], last)} == {"full"}
+        page = await visit_room(last, event)
+        assert state_of(page) == "full"
+    await declare(max_active=None)
+    assert (await act(last, event, "place")).json()["state"] == "waiting"
 
 
 async def test_without_a_script_forms_do_the_same(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
@@ -216,14 +271,20 @@ async def test_the_own_origin_may(declare: Declare, new_visitor: NewVisitor, eve
 
 
 @pytest.mark.parametrize("elsewhere", ["//evil.example", "https://evil.example/", "/%5Cevil", "/waiting-room/x", "%00"])
-async def test_a_next_elsewhere_is_refused_in_words(
+async def test_a_next_elsewhere_is_refused_in_words_and_the_room_itself_leads_home(
     declare: Declare, new_visitor: NewVisitor, event: str, elsewhere: str
 ) -> None:
-    await declare(rate=10, burst=10)
-    page = await new_visitor().get(f"/waiting-room/{event}?next={elsewhere}")
-    assert page.status_code == 400
-    assert page.headers["content-type"].startswith("text/html")
-    assert "evil" not in page.headers.get("location", "")
+    await declare(rate=10, burst=10, home="/start", title="Autumn concert")
+    visitor = new_visitor()
+    visitor.headers["Accept-Language"] = "de"
+    page = await visitor.get(f"/waiting-room/{event}?next={elsewhere}")
+    assert (page.status_code, state_of(page)) == (400, "bad_link")
+    assert "Dieser Link ist nicht gültig" in page.text
+    assert "Autumn concert" in page.text
+    assert "evil" not in page.text
+    assert f'href="/waiting-room/{event}"' in page.text
+    answer = await visit_room(visitor, event, "")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/start")
 
 
 async def test_a_target_that_was_named_may_be_next(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
@@ -238,6 +299,20 @@ async def test_an_unknown_event_says_so_in_their_language(new_visitor: NewVisito
     page = await visitor.get(f"/waiting-room/{event}-unknown")
     assert (page.status_code, state_of(page)) == (404, "not_found")
     assert '<html lang="ko"' in page.text
+
+
+async def test_an_event_whose_address_is_that_of_the_assets_has_no_room(
+    site_api: Api, new_visitor: NewVisitor, redis: Redis
+) -> None:
+    # As an older version let it be declared.
+    await redis.execute_command("HSET", Keys().event("-").config, "declared", "1")
+    visitor = new_visitor()
+    page = await visitor.get("/waiting-room/-")
+    assert (page.status_code, state_of(page)) == (404, "not_found")
+    for what in ("join", "enter", "leave", "place"):
+        assert (await act(visitor, "-", what)).status_code in {404, 405}
+    assert (await ask_gate(visitor, "-")).status_code == 404
+    assert (await visitor.get(load_assets().url("style.css"))).status_code == 200
 
 
 async def test_a_place_that_is_gone_is_told_and_they_can_join_again(
@@ -270,6 +345,23 @@ async def test_over_https_cookies_are_secure_and_of_this_host_alone(
     for attribute in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
         assert attribute in cookie.split("; ")
     assert "Domain" not in cookie
+
+
+async def test_the_page_of_a_crowd_is_compressed_for_whoever_can_read_it(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    pages = []
+    for accepted, encoding in (("gzip, br", "gzip"), ("gzip;q=0", None), ("br", None)):
+        visitor.headers["Accept-Encoding"] = accepted
+        page = await visit_room(visitor, event)
+        assert page.headers.get("content-encoding") == encoding
+        assert "accept-encoding" in page.headers["vary"]
+        assert state_of(page) == "join"
+        pages.append(page.text)
+    assert len(set(pages)) == 1
 
 
 async def test_assets_are_compressed_and_kept_for_ever(declare: Declare, new_visitor: NewVisitor, event: str) -> None:

@@ -98,7 +98,7 @@ class Room {
     this.slowerUntil = 0;
     this.done = 0;
     this.heard = Date.now();
-    this.sentence = "";
+    this.news = "";
 
     this.asking = false;
     this.lost = false;
@@ -235,6 +235,9 @@ class Room {
         return this.later(again, what);
       case "EVENT_NOT_FOUND":
         return this.show("not_found");
+      case "INVALID_REQUEST":
+        // The event's targets were changed meanwhile.
+        return this.show("bad_link");
       default:
         throw new Failure(code, retryAfter);
     }
@@ -306,6 +309,7 @@ class Room {
     const { headline } = this.texts.states[this.state];
     let tab = headline;
     let sentence = headline;
+    let news = headline;
     if (this.state === "waiting" || this.state === "full") {
       if (this.due) {
         // The promise counts down to nothing and stays there: only the door knows when it opens.
@@ -315,6 +319,8 @@ class Room {
         this.advance(progress(now - this.joined, left));
         tab = wait.short;
         sentence = `${headline}: ${wait.sentence}`;
+        // A place that comes free is taken at once: "full" comes and goes, and is no news beside the wait.
+        news = wait.sentence;
       } else {
         delete at("wait").dataset.shown;
         text("wait", this.texts.no_eta);
@@ -322,8 +328,8 @@ class Room {
       if (!this.lost) text("trouble", now < this.slowerUntil ? this.texts.slower : "");
     }
     document.title = `${tab} · ${this.event}`;
-    if (this.sentence && this.sentence !== sentence) text("spoken", sentence);
-    this.sentence = sentence;
+    if (this.news && this.news !== news) text("spoken", sentence);
+    this.news = news;
     at("progress").hidden = !this.due || !this.joined;
     if (this.joined) {
       at("since").dateTime = new Date(this.joined).toISOString();

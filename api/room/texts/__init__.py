@@ -21,6 +21,7 @@ State = Literal[
     "cookies_off",
     "unavailable",
     "not_found",
+    "bad_link",
     "busy",
     "not_sent",
 ]
