@@ -1,6 +1,7 @@
 """The waiting room: a page for people. It keeps their place and their pass in cookies, and sends them on."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -174,11 +175,7 @@ class Room:
     async def leave(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/leave"""
         visit = await self._own(request)
-        for text in self._cookies.waiting(request, visit.event_id):
-            try:
-                token = self._signer.verify_waiting(text)
-            except InvalidTokenError:
-                continue
+        for _, token in self._places(self._cookies.waiting(request, visit.event_id), visit.event_id):
             await self._batched.leave(visit.event_id, token.ticket)
         forget = self._cookies.forget_waiting(request, visit.event_id)
         if _wants_json(request):
@@ -328,13 +325,17 @@ class Room:
 
     def _newest(self, waiting: list[str], event_id: str) -> str:
         """The first that is ours and of this event. Raises InvalidTokenError if there is none."""
-        for text in waiting:
-            try:
-                if self._signer.verify_waiting(text).event_id == event_id:
-                    return text
-            except InvalidTokenError:
-                continue
+        for text, _ in self._places(waiting, event_id):
+            return text
         raise InvalidTokenError
+
+    def _places(self, waiting: list[str], event_id: str) -> Iterator[tuple[str, WaitingToken]]:
+        """Those that are ours and of this event: what another event's say is somebody else's ticket here."""
+        for text in waiting:
+            with suppress(InvalidTokenError):
+                token = self._signer.verify_waiting(text)
+                if token.event_id == event_id:
+                    yield text, token
 
     def _visitor_key(self, request: Request, visit: _Visit) -> bytes:
         """The probe cookie makes one join of a double click, and one person of two tabs."""

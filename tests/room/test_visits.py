@@ -334,6 +334,25 @@ async def test_a_place_that_is_gone_is_told_and_they_can_join_again(
     assert SIGNER.verify_waiting(again.json()["waiting_token"]).ticket > ticket
 
 
+async def test_the_place_of_another_event_is_nobodys_place_here(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    visitor, stranger = new_visitor(), new_visitor()
+    await visit_room(visitor, event)
+    token = (await act(visitor, event, "join")).json()["waiting_token"]
+    name = next(name for name in visitor.cookies if name.startswith("daegi_w_"))
+    # In their own event anybody can get any ticket, by joining at that microsecond.
+    same_ticket = SIGNER.waiting(f"{event}-other", SIGNER.verify_waiting(token).ticket)
+    stranger.headers["Cookie"] = f"{name}={same_ticket}"
+    assert (await act(stranger, event, "leave")).status_code == 200
+    for what in ("place", "enter"):
+        assert (await act(stranger, event, what)).json()["error"]["code"] == "INVALID_TOKEN"
+    assert state_of(await visit_room(stranger, event)) == "expired"
+    assert (await declare())["totals"]["left"] == 0
+    assert (await act(visitor, event, "place")).json()["position"] == 1
+
+
 async def test_over_https_cookies_are_secure_and_of_this_host_alone(
     declare: Declare, new_visitor: NewVisitor, event: str
 ) -> None:
