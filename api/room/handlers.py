@@ -27,7 +27,7 @@ from api.room.assets import load_assets, takes_gzip
 from api.room.pages import Page, headers, is_shared, render, shared
 from api.room.texts import State, Texts, language, texts_in
 from api.room.wait import spread
-from api.serving.next_url import ROOM_PATH, is_safe
+from api.serving.next_url import ROOM_PATH, as_location, is_safe
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
 from api.serving.sites import Site, Sites
@@ -381,7 +381,7 @@ def _next_url(request: Request, site: Site) -> str | None:
 @lru_cache(maxsize=1024)
 def _find_next(query: str, home: str, targets: tuple[str, ...]) -> str | None:
     asked = query_parameter(query, "next") or home
-    return asked if is_safe(asked, targets) else None
+    return as_location(asked) if is_safe(asked, targets) else None
 
 
 def _new_probe() -> str:

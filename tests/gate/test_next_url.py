@@ -51,7 +51,7 @@ PIECES = (
 )  # fmt: skip
 NO_ORIGINS = (
     "", "shop.example", "https://", "https://shop.example/path", "https://a@shop.example", "https://shop.example?x",
-    "https://*.example ", "ftp://shop.example", "https://x:0x1",
+    "https://*.example ", "ftp://shop.example", "https://x:0x1", "https://쇼핑.example",
 )  # fmt: skip
 
 

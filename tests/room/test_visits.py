@@ -293,6 +293,23 @@ async def test_a_target_that_was_named_may_be_next(declare: Declare, new_visitor
     assert answer.headers["location"] == "https://pay.example/x"
 
 
+@pytest.mark.parametrize(
+    ("asked", "location"),
+    [
+        ("%2F%ED%95%9C", "/%ED%95%9C"),
+        ("/%25ED%2595%259C%2Ba%3Fq%3D%2B%2526", "/%ED%95%9C+a?q=+%26"),
+        ("/%22%3E%3Cb", "/%22%3E%3Cb"),
+        ("", "/%ED%99%98%EC%98%81"),
+    ],
+)
+async def test_next_is_a_url_that_every_header_can_carry(
+    declare: Declare, new_visitor: NewVisitor, event: str, asked: str, location: str
+) -> None:
+    await declare(rate=10, burst=10, home="/환영")
+    answer = await visit_room(new_visitor(), event, asked)
+    assert {value for name, value in answer.headers.raw if name.lower() == b"location"} == {location.encode()}
+
+
 async def test_an_unknown_event_says_so_in_their_language(new_visitor: NewVisitor, event: str) -> None:
     visitor = new_visitor()
     visitor.headers["Accept-Language"] = "ko-KR,ko;q=0.9"
