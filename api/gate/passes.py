@@ -75,8 +75,8 @@ class Passes:
         self._highest = max(self._highest, now)
         return self._highest
 
-    async def honour(self, token: PassToken, site: Site) -> Honoured:
-        """What a pass of ours is worth now. Asks Redis only if it has run out here, or if a renewal is due."""
+    async def honour(self, token: PassToken, site: Site, *, ask: bool = False) -> Honoured:
+        """What a pass of ours is worth now. Asks Redis only if it has run out here, if a renewal is due, or on `ask`."""
         key = token.event_id, token.ticket
         known = self._known.get(key, 0)
         if known < 0 and token.until <= -known:
@@ -90,7 +90,7 @@ class Passes:
         if self._was_released(token):
             return Honoured(Verdict.GONE)
         good = now is not None and now < until
-        if good and not self._is_due(token, until, now or 0, site):
+        if good and not ask and not self._is_due(token, until, now or 0, site):
             return Honoured(Verdict.GOOD, until if until > token.until else None)
         try:
             renewed = await self._renew(token, until)

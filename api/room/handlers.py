@@ -245,7 +245,10 @@ class Room:
         )
 
     async def _renewed_pass(self, request: Request, visit: _Visit) -> Header | None:
-        """The cookie of a pass that is still good, set anew: else room and gate would send each other the visitor."""
+        """The cookie of a pass that is still good, set anew: else room and gate would send each other the visitor.
+
+        For the same reason Redis is asked: another process's gate may know of a release, or of a later time, already.
+        """
         for text in self._cookies.passes(request, visit.event_id):
             try:
                 token = self._signer.verify_pass(text)
@@ -253,7 +256,7 @@ class Room:
                 continue
             if token.event_id != visit.event_id:
                 continue
-            honoured = await self._passes.honour(token, visit.site)
+            honoured = await self._passes.honour(token, visit.site, ask=True)
             if honoured.verdict is Verdict.GOOD:
                 until = honoured.until or token.until
                 new = self._signer.pass_token(token.event_id, token.ticket, token.entered, until)

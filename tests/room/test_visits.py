@@ -50,6 +50,23 @@ async def test_when_nobody_waits_a_visitor_walks_in_and_sees_no_page(
     assert (await visit_room(visitor, event)).headers["location"] == "/checkout"
 
 
+async def test_the_room_sends_nobody_back_to_a_gate_that_knows_of_their_release_already(
+    declare: Declare, new_visitor: NewVisitor, redis_server: RedisServer, event: str
+) -> None:
+    await declare(rate=10, burst=10)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    await ask_gate(visitor, event)
+    kept = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    with Api(redis_server.url) as other_api:
+        async with httpx.AsyncClient(base_url=other_api.url, headers={**NAVIGATION, "Cookie": kept}) as elsewhere:
+            assert (await ask_gate(elsewhere, event)).status_code == 200
+            await declare(**CLOSED)
+            await visitor.post(f"/api/v1/gate/{event}/release")
+            # For up to a second this process does not know of it.
+            assert (await elsewhere.get(f"/waiting-room/{event}?next=/checkout")).status_code == 200
+
+
 async def test_a_get_joins_nobody(declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str) -> None:
     await declare(**CLOSED)
     for _ in range(3):
