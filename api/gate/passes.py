@@ -76,7 +76,7 @@ class Passes:
         return self._highest
 
     async def honour(self, token: PassToken, site: Site, *, ask: bool = False) -> Honoured:
-        """What a pass of ours is worth now. Asks Redis only if it has run out here, if a renewal is due, or on `ask`."""
+        """What a pass of ours is worth now. Redis is asked if it has run out here, if a renewal is due, or on `ask`."""
         key = token.event_id, token.ticket
         known = self._known.get(key, 0)
         if known < 0 and token.until <= -known:

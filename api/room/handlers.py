@@ -1,7 +1,7 @@
 """The waiting room: a page for people. It keeps their place and their pass in cookies, and sends them on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from api.contract.errors import translate
 from api.contract.schemas import JoinResponse, StatusResponse
 from api.gate.asked import is_navigation
 from api.gate.cookies import Cookies
@@ -31,7 +32,7 @@ from api.serving.next_url import ROOM_PATH, as_location, is_safe
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
 from api.serving.sites import Site, Sites
-from shared.errors import DaegiError, InvalidTokenError, OverloadedError, UnavailableError
+from shared.errors import DaegiError, InvalidTokenError
 from shared.line.line import Join, Line
 from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import Signer, WaitingToken
@@ -41,6 +42,14 @@ _MOST_QUERY = 1024
 """Characters of a query that is remembered."""
 
 _STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
+
+
+_STATE_OF: dict[str, State] = {"OVERLOADED": "busy", "RATE_LIMITED": "busy", "UNAVAILABLE": "unavailable"}
+"""What a page says of a refusal, by its code."""
+
+
+_NOT_YET = frozenset({"NOT_READY", "EVENT_PAUSED"})
+"""Refusals of an enter that leave the place as it is."""
 
 
 class _Visit(NamedTuple):
@@ -58,6 +67,9 @@ class _Visit(NamedTuple):
     def url(self) -> str:
         """The page itself."""
         return f"{self.base}?next={quote(self.next_url, safe='')}"
+
+
+_Act = Callable[[Request, _Visit], Awaitable[Response]]
 
 
 class Room:
@@ -113,27 +125,18 @@ class Room:
 
     async def show(self, request: Request) -> Response:
         """GET /waiting-room/{event_id}?next="""
-        event_id = request.parameters["event_id"]
-        try:
-            site = await self._site(request)
-        except HttpError:
-            return self._trouble(request, Page(state="not_found", base=f"{ROOM_PATH}{quote(event_id, safe='')}"))
-        except (UnavailableError, OverloadedError) as error:
-            return self._trouble(
-                request, Page(state=_state_of(error), base=f"{ROOM_PATH}{event_id}", event_id=event_id)
-            )
-        next_url = _next_url(request, site)
-        if next_url is None:
-            return self._page(request, _Visit(event_id, site, site.room.home), "bad_link")
-        visit = _Visit(event_id, site, next_url)
-        try:
-            return await self._show(request, visit)
-        except (UnavailableError, OverloadedError) as error:
-            return self._page(request, visit, _state_of(error))
+        return await self._in_words(request, self._show)
+
+    def outage_page(self, request: Request, event_id: str, next_url: str) -> Response:
+        """What the gate answers to a person while Redis is unavailable."""
+        page = Page(state="unavailable", base=f"{ROOM_PATH}{event_id}", event_id=event_id, next_url=next_url)
+        return self._trouble(request, page)
 
     async def join(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/join"""
-        visit = await self._own(request)
+        return await self._acted(request, self._join)
+
+    async def _join(self, request: Request, visit: _Visit) -> Response:
         if arrived := await self._sent_on(request, visit):
             return arrived
         if self._join_limit is not None:
@@ -165,7 +168,9 @@ class Room:
 
     async def enter(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/enter"""
-        visit = await self._own(request)
+        return await self._acted(request, self._go_in)
+
+    async def _go_in(self, request: Request, visit: _Visit) -> Response:
         if arrived := await self._sent_on(request, visit):
             return arrived
         text = self._waiting(request, visit)
@@ -174,7 +179,9 @@ class Room:
 
     async def leave(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/leave"""
-        visit = await self._own(request)
+        return await self._acted(request, self._leave)
+
+    async def _leave(self, request: Request, visit: _Visit) -> Response:
         for _, token in self._places(self._cookies.waiting(request, visit.event_id), visit.event_id):
             await self._batched.leave(visit.event_id, token.ticket)
         forget = self._cookies.forget_waiting(request, visit.event_id)
@@ -202,13 +209,15 @@ class Room:
             token = self._newest(waiting, visit.event_id)
             answer = await self._queue.status_of(token)
         except (HttpError, InvalidTokenError):
-            forget = self._cookies.forget_waiting(request, visit.event_id)
-            return self._page(request, visit, "expired").adding((forget,))
+            return self._expired(request, visit)
         status = self._decode_status(answer.body)
         if status.status != "waiting" and is_navigation(request, request.method):
-            with suppress(HttpError):
+            try:
                 cookies = await self._enter(request, visit, self._signer.verify_waiting(token))
                 return _see_other(visit.next_url, *cookies)
+            except HttpError as error:
+                if error.code not in _NOT_YET:
+                    return self._expired(request, visit)
         cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
         low, high = (None, None) if status.eta_sec is None else spread(status.eta_sec)
         ticket = self._signer.verify_waiting(token).ticket
@@ -236,6 +245,10 @@ class Room:
         # An empty bucket has a part of a token, unless it is never filled.
         full = visit.site.max_active is not None and standing.tokens <= 0 < standing.rate
         return "full" if full else "waiting"
+
+    def _expired(self, request: Request, visit: _Visit) -> Response:
+        forget = self._cookies.forget_waiting(request, visit.event_id)
+        return self._page(request, visit, "expired").adding((forget,))
 
     async def _sent_on(self, request: Request, visit: _Visit) -> Response | None:
         """Where somebody with a good pass goes: another of their tabs, or a friend's click, was faster."""
@@ -309,16 +322,41 @@ class Room:
             raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
         return site
 
-    async def _own(self, request: Request) -> _Visit:
-        """As _visit, for a request that changes something: raises HttpError 403 if another site sends it."""
-        sites = request.header_values("sec-fetch-site")
-        foreign = bool(sites) and sites[-1].lower() == "cross-site"
-        if origins := request.header_values("origin"):
-            host = (request.header("x-forwarded-host") or request.header("host") or "").lower()
-            foreign |= origins[-1].lower().partition("://")[2] != host
-        if foreign:
-            raise HttpError(403, "FOREIGN_ORIGIN", "another site may not do this for a visitor")
-        return await self._visit(request)
+    async def _acted(self, request: Request, act: _Act) -> Response:
+        """The answer to a request that changes something: for a script in JSON, for a form as a page or a way to one.
+
+        Raises HttpError 403 if another site sends it.
+        """
+        _refuse_foreign(request)
+        if _wants_json(request):
+            return await act(request, await self._visit(request))
+        return await self._in_words(request, act)
+
+    async def _in_words(self, request: Request, act: _Act) -> Response:
+        """What a person is answered, also if it is refused: a page."""
+        event_id = request.parameters["event_id"]
+        base, visit = f"{ROOM_PATH}{quote(event_id, safe='')}", None
+        try:
+            site = await self._site(request)
+            next_url = _next_url(request, site)
+            visit = _Visit(event_id, site, next_url or site.room.home)
+            if next_url is None:
+                return self._page(request, visit, "bad_link")
+            return await act(request, visit)
+        except (HttpError, DaegiError) as error:
+            refusal = error if isinstance(error, HttpError) else translate(error)
+            if refusal is None:
+                raise
+            if refusal.code == "EVENT_NOT_FOUND":
+                return self._trouble(request, Page(state="not_found", base=base))
+            if state := _STATE_OF.get(refusal.code):
+                bare = Page(state=state, base=base)
+                page = self._page(request, visit, state) if visit else self._trouble(request, bare)
+                return Response(refusal.status, page.body, page.headers)
+            if visit is None or request.method != "POST":
+                raise
+            # The page tells how it stands: their place, or that there is none.
+            return _see_other(visit.url)
 
     def _waiting(self, request: Request, visit: _Visit) -> str:
         waiting = self._cookies.waiting(request, visit.event_id)
@@ -365,7 +403,7 @@ class Room:
 
     def _trouble(self, request: Request, page: Page) -> Response:
         status = _STATUS.get(page.state, 200)
-        extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
+        extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if page.state in _STATE_OF.values() else ()
         if not is_shared(page):
             return Response(status, render(page, _texts(request)), (*headers(page), *extra))
         wanted = takes_gzip(", ".join(request.header_values("accept-encoding")))
@@ -387,16 +425,22 @@ def _find_next(query: str, home: str, targets: tuple[str, ...]) -> str | None:
     return as_location(asked) if is_safe(asked, targets) else None
 
 
+def _refuse_foreign(request: Request) -> None:
+    sites = request.header_values("sec-fetch-site")
+    foreign = bool(sites) and sites[-1].lower() == "cross-site"
+    if origins := request.header_values("origin"):
+        host = (request.header("x-forwarded-host") or request.header("host") or "").lower()
+        foreign |= origins[-1].lower().partition("://")[2] != host
+    if foreign:
+        raise HttpError(403, "FOREIGN_ORIGIN", "another site may not do this for a visitor")
+
+
 def _new_probe() -> str:
     return os.urandom(16).hex()
 
 
 def _texts(request: Request) -> Texts:
     return texts_in(language(", ".join(request.header_values("accept-language"))))
-
-
-def _state_of(error: DaegiError) -> State:
-    return "busy" if isinstance(error, OverloadedError) else "unavailable"
 
 
 def _wants_json(request: Request) -> bool:

@@ -32,7 +32,7 @@ def is_safe(url: str, targets: Sequence[str]) -> bool:
 
 
 def is_origin(text: str) -> bool:
-    """Whether this is an origin: scheme, host (an international one in its ASCII form), perhaps a port, nothing more."""
+    """Whether this is an origin: scheme, host (in ASCII) and perhaps a port, and nothing more."""
     if not text.isascii() or _UNFIT.search(text) or "?" in text:
         return False
     return _origin(text) is not None and urlsplit(text).path in {"", "/"}

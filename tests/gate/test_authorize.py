@@ -13,7 +13,7 @@ from shared.tokens.signer import Signer
 from tests.gate.conftest import Declare, NewVisitor
 from tests.support.processes import Api
 from tests.support.redis_monitor import Monitor
-from tests.support.settings import SECRET
+from tests.support.settings import OPERATOR, SECRET
 from tests.support.visits import SIGNER, ask_gate, pass_of, visit_room
 from tests.support.waiting import eventually
 
@@ -231,6 +231,32 @@ async def test_a_release_is_known_everywhere_within_seconds(
         # As many are out as before: a count would tell nothing.
         await other.post(f"/api/v1/gate/{event}/release")
         await eventually(lambda: is_out(others))
+
+
+async def test_without_redis_a_person_sees_a_page_and_a_script_a_code(own_server: RedisServer, event: str) -> None:
+    with Api(own_server.url) as api:
+        async with httpx.AsyncClient(base_url=api.url, headers={**FORM, "Accept-Language": "ko"}) as visitor:
+            await visitor.put(f"/api/v1/admin/events/{event}", json={}, headers=OPERATOR)
+            assert (await ask_gate(visitor, event)).status_code == 302
+            own_server.kill()
+
+            async def is_away() -> bool:
+                return (await ask_gate(visitor, event)).status_code == 503
+
+            await eventually(is_away)
+            for asked in (event, f"{event}-never-read"):
+                for dialect in ("forwarded", "envoy"):
+                    page = await ask_gate(visitor, asked, dialect=dialect)
+                    assert page.status_code == 503
+                    assert 'lang="ko"' in page.text
+                    assert f'href="/waiting-room/{asked}?next=%2Fcheckout"' in page.text
+                    assert int(page.headers["retry-after"]) >= 1
+                    assert page.headers["cache-control"] == "no-store"
+            # It has a page of its own.
+            assert (await ask_gate(visitor, event, dialect="nginx")).json()["error"]["code"] == "UNAVAILABLE"
+            visitor.headers.update(SCRIPT)
+            told = await ask_gate(visitor, event)
+            assert (told.status_code, told.json()["error"]["code"]) == (503, "UNAVAILABLE")
 
 
 async def test_a_backend_releases_with_the_reservation_token(

@@ -387,6 +387,59 @@ async def test_the_place_of_another_event_is_nobodys_place_here(
     assert (await act(visitor, event, "place")).json()["position"] == 1
 
 
+@pytest.fixture
+async def in_line(declare: Declare, new_visitor: NewVisitor, event: str) -> httpx.AsyncClient:
+    """Somebody in line whose browser runs no script."""
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    await visitor.post(f"/waiting-room/{event}/join?next=/checkout")
+    return visitor
+
+
+async def test_a_form_that_is_refused_leads_to_the_page_that_says_why(
+    in_line: httpx.AsyncClient, declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    room = f"/waiting-room/{event}?next=%2Fcheckout"
+    without = new_visitor()
+    for visitor, state in ((in_line, {"waiting", "full"}), (without, {"join"})):
+        sent = await visitor.post(f"/waiting-room/{event}/enter?next=/checkout")
+        assert (sent.status_code, sent.headers["location"]) == (303, room)
+        assert state_of(await visit_room(visitor, event)) in state
+    await declare(paused=True)
+    assert (await in_line.post(f"/waiting-room/{event}/enter?next=/checkout")).headers["location"] == room
+    for address, status, shown in (
+        (f"{event}-unknown/join?next=/", 404, "not_found"),
+        (f"{event}/join?next=//evil.example", 400, "bad_link"),
+    ):
+        page = await in_line.post(f"/waiting-room/{address}")
+        assert (page.status_code, state_of(page)) == (status, shown)
+
+
+async def test_who_may_not_join_so_often_is_told_so_on_a_page(redis_server: RedisServer, event: str) -> None:
+    with Api(redis_server.url, joins_per_minute=1) as api:
+        async with httpx.AsyncClient(base_url=api.url, headers=NAVIGATION) as visitor:
+            admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+            await visitor.put(f"/api/v1/admin/events/{event}", json=CLOSED, headers=admin)
+            await visitor.post(f"/waiting-room/{event}/join")
+            page = await visitor.post(f"/waiting-room/{event}/join")
+            assert (page.status_code, state_of(page)) == (429, "busy")
+            assert int(page.headers["retry-after"]) >= 1
+            assert (await act(visitor, event, "join")).json()["error"]["code"] == "RATE_LIMITED"
+
+
+async def test_nobody_is_told_that_it_is_their_turn_after_it_was(
+    in_line: httpx.AsyncClient, declare: Declare, event: str
+) -> None:
+    token = next(value for name, value in in_line.cookies.items() if name.startswith("daegi_w_"))
+    await declare(rate=100, burst=100)
+    await asyncio.sleep(0.1)
+    entered = (await in_line.post("/api/v1/queue/enter", json={"waiting_token": token})).json()
+    await in_line.post("/api/v1/queue/redeem", json={"reservation_token": entered["reservation_token"]})
+    assert state_of(await visit_room(in_line, event)) == "expired"
+    assert not any(name.startswith("daegi_w_") for name in in_line.cookies)
+
+
 async def test_over_https_cookies_are_secure_and_of_this_host_alone(
     declare: Declare, new_visitor: NewVisitor, event: str
 ) -> None:
@@ -459,6 +512,13 @@ async def test_while_redis_is_gone_nobody_sees_a_blank_page_or_loses_their_place
     page = await visit_room(stranger, event)
     assert (page.status_code, state_of(page)) == (503, "unavailable")
     assert int(page.headers["retry-after"]) >= 1
+    for what in ("join", "enter", "leave"):
+        for visitor in (fragile, stranger):
+            told = await visitor.post(f"/waiting-room/{event}/{what}?next=/checkout")
+            if visitor is fragile or what == "join":
+                assert (told.status_code, state_of(told)) == (503, "unavailable"), what
+                assert int(told.headers["retry-after"]) >= 1
+                assert "content-security-policy" in told.headers
     # This event lets people through meanwhile, and says so to the proxy.
     answer = await ask_gate(stranger, event)
     assert (answer.status_code, answer.headers["x-daegi-mode"]) == (200, "open")
