@@ -114,6 +114,17 @@ async def test_an_event_that_nobody_declared_has_no_gate(new_visitor: NewVisitor
     assert answer.json()["error"]["code"] == "EVENT_NOT_FOUND"
 
 
+async def test_what_cannot_be_an_event_is_none_and_costs_redis_nothing(
+    new_visitor: NewVisitor, redis_server: RedisServer
+) -> None:
+    visitor = new_visitor()
+    async with Monitor(redis_server.url) as monitor:
+        for odd in ("%00", "%FF", "a%7Db%7Bc", "~", "%22%3E", "x" * 65, "%ED%95%9C"):
+            assert (await visitor.get(f"/api/v1/gate/{odd}/forwarded/authorize")).status_code == 404
+            assert (await visitor.get(f"/waiting-room/{odd}")).status_code == 404
+        assert [it for it in await monitor.commands() if "config:event" in it] == []
+
+
 async def test_a_good_pass_costs_redis_nothing_once_it_was_renewed_and_a_bad_one_never(
     inside: httpx.AsyncClient, new_visitor: NewVisitor, redis_server: RedisServer, event: str
 ) -> None:
