@@ -470,6 +470,26 @@ async def test_the_page_of_a_crowd_is_compressed_for_whoever_can_read_it(
     assert len(set(pages)) == 1
 
 
+async def test_over_https_no_other_host_can_give_a_visitor_a_place_or_a_pass(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=10, burst=10)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    planted = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    assert "daegi_p_" in planted
+    assert "daegi_v_" in planted
+    victim = new_visitor()
+    victim.headers["Cookie"] = planted
+    assert (await ask_gate(victim, event)).status_code == 200
+    victim.headers["X-Forwarded-Proto"] = "https"
+    assert (await ask_gate(victim, event)).status_code == 302
+    probed = await victim.get(f"/waiting-room/{event}")
+    assert probed.headers["set-cookie"].startswith("__Host-daegi_v_")
+    victim.headers["Cookie"] = planted.replace("daegi_", "__Host-daegi_")
+    assert (await ask_gate(victim, event)).status_code == 200
+
+
 async def test_assets_are_compressed_and_kept_for_ever(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
     await declare(**CLOSED, accent="#0a7cff")
     visitor = new_visitor()
