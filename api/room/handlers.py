@@ -1,6 +1,7 @@
 """The waiting room: a page for people. It keeps their place and their pass in cookies, and sends them on."""
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -38,6 +39,7 @@ from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import Signer, WaitingToken
 
 _RETRY_SECONDS = 5
+_PROBE_SECONDS = 60
 _MOST_QUERY = 1024
 """Characters of a query that is remembered."""
 
@@ -196,10 +198,10 @@ class Room:
             return await self._show_place(request, visit, waiting)
         probed = self._cookies.probe(request, visit.event_id)
         if probed is None:
-            if "probe=1" in request.query.split("&"):
+            if _was_probed(request):
                 return self._page(request, visit, "cookies_off")
             cookie = self._cookies.set_probe(request, visit.event_id, _new_probe())
-            return _see_other(f"{visit.url}&probe=1", cookie)
+            return _see_other(f"{visit.url}&probe={int(time.time())}", cookie)
         if is_navigation(request, request.method) and (cookie := await self._walk_in(request, visit)):
             return _see_other(visit.next_url, cookie)
         return self._page(request, visit, "join")
@@ -433,6 +435,12 @@ def _refuse_foreign(request: Request) -> None:
         foreign |= origins[-1].lower().partition("://")[2] != host
     if foreign:
         raise HttpError(403, "FOREIGN_ORIGIN", "another site may not do this for a visitor")
+
+
+def _was_probed(request: Request) -> bool:
+    """Whether a cookie was set just now. Later the same address was bookmarked, restored, or sent by a friend."""
+    sent = request.query_parameter("probe")
+    return sent.isdecimal() and len(sent) <= 12 and abs(time.time() - int(sent)) < _PROBE_SECONDS
 
 
 def _new_probe() -> str:

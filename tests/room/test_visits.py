@@ -123,6 +123,20 @@ async def test_who_keeps_no_cookies_is_told_so(declare: Declare, site_api: Api, 
     assert (page.status_code, state_of(page)) == (200, "cookies_off")
 
 
+async def test_the_address_of_the_page_can_be_sent_to_a_friend(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    address = (await new_visitor().get(f"/waiting-room/{event}")).headers["location"]
+    before, separator, sent = address.rpartition("probe=")
+    assert separator
+    for old in (int(sent) - 3600, int(sent) + 3600, 1, "1" * 5000, "-1", "²", "x", ""):
+        friend = new_visitor()
+        answer = await friend.get(f"{before}{separator}{old}")
+        assert answer.status_code == 303, old
+        assert state_of(await friend.get(answer.headers["location"])) == "join"
+
+
 async def test_a_place_is_kept_by_the_cookie_whatever_is_clicked(
     declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str
 ) -> None:
