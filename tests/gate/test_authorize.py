@@ -239,7 +239,6 @@ async def test_a_release_is_known_everywhere_within_seconds(
         await inside.post(f"/api/v1/gate/{event}/release")
         await eventually(lambda: is_out(kept))
         assert await status(others) == 200
-        # As many are out as before: a count would tell nothing.
         await other.post(f"/api/v1/gate/{event}/release")
         await eventually(lambda: is_out(others))
 

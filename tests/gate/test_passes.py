@@ -1,12 +1,16 @@
 """What one process knows of passes: learned, remembered, and what of it may be forgotten."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 
+import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from api.gate import passes as module
 from api.gate.passes import Passes, Verdict
+from api.process import cancel
 from api.serving.clock import RedisClock
 from api.serving.load_shedding import PendingLimit
 from api.serving.pulse import Pulse
@@ -31,14 +35,24 @@ def redis_clock(clock: Clock) -> RedisClock:
 
 
 @pytest.fixture
-async def passes(line: Line, redis_clock: RedisClock) -> AsyncIterator[Passes]:
-    """One process's, watching for releases."""
-    known = Passes(line, redis_clock, Pulse(line, redis_clock, Settings()), PendingLimit(1000), Metrics())
-    watching = asyncio.create_task(known.run())
-    yield known
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
-    await known.drain()
+async def make_passes(line: Line) -> AsyncIterator[Callable[[RedisClock], Passes]]:
+    """Makes what processes with these clocks have, each watching for releases."""
+    async with AsyncExitStack() as stack:
+
+        def make(clock: RedisClock) -> Passes:
+            made = Passes(line, clock, Pulse(line, clock, Settings()), PendingLimit(1000), Metrics())
+            watching = asyncio.create_task(made.run())
+            stack.push_async_callback(made.drain)
+            stack.push_async_callback(cancel, watching)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+async def passes(make_passes: Callable[[RedisClock], Passes], redis_clock: RedisClock) -> Passes:
+    """One process's."""
+    return make_passes(redis_clock)
 
 
 @pytest.fixture
@@ -46,6 +60,51 @@ def fresh(clock: Clock, event: str) -> PassToken:
     """A pass that is good by its own word, and not due for a renewal."""
     now = clock.now // 1000
     return PassToken(event, 1, now, now + TTL - 1000)
+
+
+async def verdict(passes: Passes, token: PassToken) -> Verdict:
+    return (await passes.honour(token, SITE)).verdict
+
+
+async def test_a_release_is_noticed_though_as_many_are_out_as_before(
+    passes: Passes, line: Line, redis: Redis, fresh: PassToken, event: str
+) -> None:
+    other = msgspec.structs.replace(fresh, ticket=2)
+    ended = line.keys.event(event).ended
+    for token in (fresh, other):
+        assert await verdict(passes, token) is Verdict.GOOD
+    await line.release(event, [fresh.ticket])
+
+    async def only_out(gone: PassToken, good: PassToken) -> bool:
+        return (await verdict(passes, gone), await verdict(passes, good)) == (Verdict.GONE, Verdict.GOOD)
+
+    await eventually(lambda: only_out(fresh, other))
+    # One may be forgotten, another is released: a count is no signal.
+    await redis.zrem(ended, fresh.ticket)
+    await line.release(event, [other.ticket])
+    assert await redis.zcard(ended) == 1
+    await eventually(lambda: only_out(other, fresh))
+
+
+async def test_a_clock_that_jumps_back_revives_no_pass_in_any_process(
+    passes: Passes,
+    make_passes: Callable[[RedisClock], Passes],
+    redis_clock: RedisClock,
+    clock: Clock,
+    event: str,
+) -> None:
+    now = clock.now // 1000
+    old = PassToken(event, 1, now - TTL, now - 10_000)
+    # Somebody's renewal: Redis and this process have seen the time.
+    assert await verdict(passes, PassToken(event, 2, now, now + 1000)) is Verdict.GOOD
+    assert await verdict(passes, old) is Verdict.GONE
+    clock.advance(-(TTL - 15_000) / 1000)
+    redis_clock.sync(clock.now // 1000)
+    another = PassToken(event, 3, now - TTL, now - 10_000)
+    assert await verdict(passes, another) is Verdict.GONE
+    began_later = RedisClock()
+    began_later.sync(clock.now // 1000)
+    assert await verdict(make_passes(began_later), another) is Verdict.GONE
 
 
 async def test_what_was_released_is_not_forgotten_however_many_others_come(
