@@ -79,4 +79,4 @@ def _origin(url: str) -> tuple[str, str, int] | None:
     scheme = parts.scheme.lower()
     if scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
         return None
-    return scheme, parts.hostname.lower(), port or _DEFAULT_PORTS[scheme]
+    return scheme, parts.hostname.lower(), _DEFAULT_PORTS[scheme] if port is None else port
