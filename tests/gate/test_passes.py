@@ -23,7 +23,7 @@ from tests.conftest import Clock
 from tests.support.waiting import eventually
 
 TTL = 300_000
-SITE = Site(Room(), session_ttl=TTL, session_limit=None, max_active=None, paused=False)
+SITE = Site(Room(), session_ttl=TTL, session_limit=None, max_active=None)
 
 
 @pytest.fixture
