@@ -1,5 +1,8 @@
 """Whoever means harm at the room: confused and retired cookies, odd methods; and what every answer carries."""
 
+import asyncio
+from contextlib import AsyncExitStack
+
 import httpx
 import pytest
 from redis.asyncio import Redis
@@ -175,3 +178,36 @@ async def test_every_page_comes_with_its_policy(answers: list[httpx.Response]) -
         assert page.headers["referrer-policy"] == "same-origin"
         assert page.headers["x-content-type-options"] == "nosniff"
         assert {"accept-language", "cookie"} <= set(page.headers["vary"].split(", "))
+
+
+async def test_a_full_process_says_so_on_a_page_and_leaves_those_inside_alone(
+    own_server: RedisServer, event: str
+) -> None:
+    with Api(own_server.url, max_pending=1) as api:
+        async with AsyncExitStack() as stack:
+            inside, *crowd = [
+                await stack.enter_async_context(
+                    httpx.AsyncClient(base_url=api.url, headers={**NAVIGATION, "Accept-Language": "ko"}, timeout=30)
+                )
+                for _ in range(7)
+            ]
+            for settings in ({"rate": 9, "burst": 9}, CLOSED):
+                await inside.put(f"/api/v1/admin/events/{event}", json=settings, headers=OPERATOR)
+                await visit_room(inside, event)
+            assert (await ask_gate(inside, event)).status_code == 200
+            for visitor in crowd:
+                await visit_room(visitor, event)
+            own_server.pause()
+            try:
+                sent = [visitor.post(f"/waiting-room/{event}/join") for visitor in crowd]
+                told, let_in = await asyncio.gather(asyncio.gather(*sent), ask_gate(inside, event))
+            finally:
+                own_server.resume()
+            assert let_in.status_code == 200
+            states = {state_of(page) for page in told}
+            assert "busy" in states
+            assert states <= {"busy", "unavailable"}
+            for page in told:
+                assert page.status_code == 503
+                assert int(page.headers["retry-after"]) >= 1
+                assert '<html lang="ko"' in page.text
