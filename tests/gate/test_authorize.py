@@ -259,7 +259,7 @@ async def test_without_redis_a_person_sees_a_page_and_a_script_a_code(own_server
                     page = await ask_gate(visitor, asked, dialect=dialect)
                     assert page.status_code == 503
                     assert 'lang="ko"' in page.text
-                    assert f'href="/waiting-room/{asked}?next=%2Fcheckout"' in page.text
+                    assert f'href="/waiting-room/{asked}?next=/checkout"' in page.text
                     assert int(page.headers["retry-after"]) >= 1
                     assert page.headers["cache-control"] == "no-store"
             # It has a page of its own.
