@@ -56,7 +56,7 @@ class Passes:
     """
 
     def __init__(self, line: Line, clock: RedisClock, pulse: Pulse, pending: PendingLimit, metrics: Metrics) -> None:
-        self._line, self._clock, self._pulse = line, clock, pulse
+        self._line, self._clock, self._pulse, self._pending = line, clock, pulse, pending
         # When its session ends as far as is known here; negative: passes that claim to last until then are gone.
         self._known: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._renewing: dict[tuple[str, int], asyncio.Future[int]] = {}
@@ -90,7 +90,8 @@ class Passes:
         if self._was_released(token):
             return Honoured(Verdict.GONE)
         good = now is not None and now < until
-        if good and not ask and not self._is_due(token, until, now or 0, site):
+        # Whoever is inside does not wait for a refusal: their pass can be renewed later.
+        if good and not ask and (not self._is_due(token, until, now or 0, site) or self._pending.is_full):
             return Honoured(Verdict.GOOD, until if until > token.until else None)
         try:
             renewed = await self._renew(token, until)

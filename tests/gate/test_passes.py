@@ -22,6 +22,8 @@ from shared.tokens.signer import PassToken
 from tests.conftest import Clock
 from tests.support.waiting import eventually
 
+MakePasses = Callable[..., Passes]
+
 TTL = 300_000
 SITE = Site(Room(), session_ttl=TTL, session_limit=None, max_active=None)
 
@@ -35,12 +37,13 @@ def redis_clock(clock: Clock) -> RedisClock:
 
 
 @pytest.fixture
-async def make_passes(line: Line) -> AsyncIterator[Callable[[RedisClock], Passes]]:
+async def make_passes(line: Line) -> AsyncIterator[MakePasses]:
     """Makes what processes with these clocks have, each watching for releases."""
     async with AsyncExitStack() as stack:
 
-        def make(clock: RedisClock) -> Passes:
-            made = Passes(line, clock, Pulse(line, clock, Settings()), PendingLimit(1000), Metrics())
+        def make(clock: RedisClock, pending: PendingLimit | None = None) -> Passes:
+            pulse = Pulse(line, clock, Settings())
+            made = Passes(line, clock, pulse, pending or PendingLimit(1000), Metrics())
             watching = asyncio.create_task(made.run())
             stack.push_async_callback(made.drain)
             stack.push_async_callback(cancel, watching)
@@ -50,7 +53,7 @@ async def make_passes(line: Line) -> AsyncIterator[Callable[[RedisClock], Passes
 
 
 @pytest.fixture
-async def passes(make_passes: Callable[[RedisClock], Passes], redis_clock: RedisClock) -> Passes:
+async def passes(make_passes: MakePasses, redis_clock: RedisClock) -> Passes:
     """One process's."""
     return make_passes(redis_clock)
 
@@ -88,7 +91,7 @@ async def test_a_release_is_noticed_though_as_many_are_out_as_before(
 
 async def test_a_clock_that_jumps_back_revives_no_pass_in_any_process(
     passes: Passes,
-    make_passes: Callable[[RedisClock], Passes],
+    make_passes: MakePasses,
     redis_clock: RedisClock,
     clock: Clock,
     event: str,
@@ -105,6 +108,19 @@ async def test_a_clock_that_jumps_back_revives_no_pass_in_any_process(
     began_later = RedisClock()
     began_later.sync(clock.now // 1000)
     assert await verdict(make_passes(began_later), another) is Verdict.GONE
+
+
+async def test_under_overload_whoever_is_inside_is_not_held_back_for_a_renewal(
+    make_passes: MakePasses, redis_clock: RedisClock, clock: Clock, event: str
+) -> None:
+    full = PendingLimit(0)
+    now = clock.now // 1000
+    passes = make_passes(redis_clock, full)
+    for ticket in range(1, 4):
+        assert await verdict(passes, PassToken(event, ticket, now, now + 10_000)) is Verdict.GOOD
+    assert full.refused == 0
+    # What has run out cannot be told without Redis.
+    assert await verdict(passes, PassToken(event, 4, now - TTL, now - 1)) is Verdict.UNKNOWN
 
 
 async def test_what_was_released_is_not_forgotten_however_many_others_come(
