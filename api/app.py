@@ -139,6 +139,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             cookies=cookies,
             fail_open_seconds=settings.fail_open_seconds,
             refusal_page=room.refusal_page,
+            outage_page=room.outage_page,
             metrics=metrics,
         )
         probes = Probes(line, pulse, metrics)

@@ -26,7 +26,8 @@ class Asked(NamedTuple):
     def read(cls, request: Request, dialect: Dialect) -> "Asked":
         """From the proxy's request. What is missing, there twice or cannot be read is not told."""
         if dialect == "envoy":
-            url = quote(request.parameters.get("rest", ""), safe="/%:@!$&'()*+,;=~-._")
+            # The server has decoded the path: a % in it was %25.
+            url = quote(request.parameters.get("rest", ""), safe="/:@!$&'()*+,;=~-._")
             return cls(_bounded(f"{url}?{request.query}" if request.query else url), request.method)
         uri, method = _HEADERS[dialect]
         return cls(_bounded(_single(request, uri)), (_single(request, method) or "").upper())

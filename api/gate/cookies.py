@@ -67,7 +67,10 @@ class Cookies:
         return (request.header("x-forwarded-proto") or "").partition(",")[0].strip().lower() == "https"
 
     def _values(self, request: Request, name: str) -> list[str]:
-        wanted = {self._full_name(name, secure=True), self._full_name(name, secure=False)}
+        wanted = {self._full_name(name, secure=True)}
+        if not self.is_secure(request):
+            # Over https it may be another subdomain's: whoever has its probe has the same place.
+            wanted.add(name)
         return [value for known, value in _pairs(request) if known in wanted][:MOST_VALUES]
 
     def _set(self, request: Request, name: str, value: str, *attributes: str) -> Header:

@@ -26,6 +26,10 @@ _OUTCOMES = ("pass", "preflight", "room", "refused", "open", "unavailable")
 _NO_STORE: Header = ("cache-control", "no-store")
 
 
+PageFor = Callable[[Request, str, str], Response]
+"""A page for a person who asked for an event's site, with the URL that they may go on to."""
+
+
 class _Seen(NamedTuple):
     """The best of the passes that a visitor showed, and the new one that they need if it was renewed."""
 
@@ -46,13 +50,14 @@ class Gate:
         passes: Passes,
         cookies: Cookies,
         fail_open_seconds: float,
-        refusal_page: Callable[[Request, str, str], Response],
+        refusal_page: PageFor,
+        outage_page: PageFor,
         metrics: Metrics,
     ) -> None:
         self._line, self._signer = line, signer
         self._sites, self._passes, self._cookies = sites, passes, cookies
         self._fail_open_seconds = fail_open_seconds
-        self._refusal_page = refusal_page
+        self._refusal_page, self._outage_page = refusal_page, outage_page
         self._away_since: dict[str, float] = {}
         self._answers: Family = metrics.counter("daegi_gate_answers", "What the gate answered", "outcome")
         for outcome in _OUTCOMES:
@@ -100,12 +105,13 @@ class Gate:
                 raise HttpError(404, "EVENT_NOT_FOUND", "this event is not declared (admin PUT)")
             seen = await self._best(tokens, site)
         except UnavailableError:
-            self._answers.add(1, "unavailable")
-            raise
+            return self._unavailable(request, dialect, asked, event_id)
         if seen.verdict is Verdict.GOOD and seen.token:
             return self._welcome(request, seen.token, seen.renewed)
         if self._is_out(event_id):
-            return self._during_outage(event_id, site)
+            if self._stays_open(event_id, site):
+                return self._let_through("open", ("x-daegi-mode", "open"))
+            return self._unavailable(request, dialect, asked, event_id)
         return self._to_the_room(request, dialect, asked, event_id, site)
 
     async def _best(self, tokens: list[PassToken], site: Site) -> _Seen:
@@ -168,9 +174,14 @@ class Gate:
         self._away_since.setdefault(event_id, time.monotonic())
         return True
 
-    def _during_outage(self, event_id: str, site: Site) -> Response:
-        since = time.monotonic() - self._away_since[event_id]
-        if site.room.on_outage == "open" and since <= self._fail_open_seconds:
-            return self._let_through("open", ("x-daegi-mode", "open"))
+    def _stays_open(self, event_id: str, site: Site) -> bool:
+        away = time.monotonic() - self._away_since[event_id]
+        return site.room.on_outage == "open" and away <= self._fail_open_seconds
+
+    def _unavailable(self, request: Request, dialect: Dialect, asked: Asked, event_id: str) -> Response:
+        """503: a page for a person, unless the proxy shows its own. Raises UnavailableError for everybody else."""
         self._answers.add(1, "unavailable")
-        raise UnavailableError
+        if dialect == "nginx" or not is_document(request):
+            raise UnavailableError
+        after = asked.url if asked.url and is_safe(asked.url, ()) else "/"
+        return self._outage_page(request, event_id, after)

@@ -15,6 +15,7 @@ from api.serving.pulse import Pulse
 from api.serving.sites import Site
 from shared.errors import DaegiError, OverloadedError, UnavailableError
 from shared.line.line import Line, Renewal
+from shared.line.replies import Ended
 from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import PassToken
 
@@ -55,7 +56,7 @@ class Passes:
     """
 
     def __init__(self, line: Line, clock: RedisClock, pulse: Pulse, pending: PendingLimit, metrics: Metrics) -> None:
-        self._line, self._clock, self._pulse = line, clock, pulse
+        self._line, self._clock, self._pulse, self._pending = line, clock, pulse, pending
         # When its session ends as far as is known here; negative: passes that claim to last until then are gone.
         self._known: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._renewing: dict[tuple[str, int], asyncio.Future[int]] = {}
@@ -63,7 +64,8 @@ class Passes:
         self._batcher: Batcher[Renewal, int] = Batcher(self._flush, pending, sizes.labelled())
         self._highest = 0
         self._seen: dict[str, int] = {}
-        self._versions: dict[str, int] = {}
+        self._released: dict[str, Ended] = {}
+        self._learning: dict[str, asyncio.Task[None]] = {}
 
     def now(self) -> int | None:
         """Session time in ms; None until Redis has answered once."""
@@ -73,17 +75,23 @@ class Passes:
         self._highest = max(self._highest, now)
         return self._highest
 
-    async def honour(self, token: PassToken, site: Site) -> Honoured:
-        """What a pass of ours is worth now. Asks Redis only if it has run out here, or if a renewal is due."""
+    async def honour(self, token: PassToken, site: Site, *, ask: bool = False) -> Honoured:
+        """What a pass of ours is worth now. Redis is asked if it has run out here, if a renewal is due, or on `ask`."""
         key = token.event_id, token.ticket
         known = self._known.get(key, 0)
         if known < 0 and token.until <= -known:
             return Honoured(Verdict.GONE)
+        if token.event_id not in self._released:
+            # Nobody showed a pass of it for a while, and what was released meanwhile is good nowhere.
+            await self._learn_once(token.event_id)
         until, now = max(token.until, known), self.now()
         if now is not None:
             self._seen[token.event_id] = now
+        if self._was_released(token):
+            return Honoured(Verdict.GONE)
         good = now is not None and now < until
-        if good and not self._is_due(token, until, now or 0, site):
+        # Whoever is inside does not wait for a refusal: their pass can be renewed later.
+        if good and not ask and (not self._is_due(token, until, now or 0, site) or self._pending.is_full):
             return Honoured(Verdict.GOOD, until if until > token.until else None)
         try:
             renewed = await self._renew(token, until)
@@ -101,27 +109,43 @@ class Passes:
             await asyncio.sleep(random.uniform(0.8, 1.0))
             now = self.now() or 0
             self._seen = {event_id: at for event_id, at in self._seen.items() if now - at < _ACTIVE_MS}
-            self._versions = {event_id: it for event_id, it in self._versions.items() if event_id in self._seen}
+            self._released = {event_id: it for event_id, it in self._released.items() if event_id in self._seen}
             for event_id in list(self._seen):
-                try:
-                    await self._learn_released(event_id)
-                except DaegiError as error:
-                    _log.debug("releases are not known", event_id=event_id, error=str(error))
-                except Exception:  # noqa: BLE001 - one event's fault must not blind the others
-                    _log.exception("releases could not be read", event_id=event_id)
+                await self._learn_released(event_id)
 
     async def drain(self) -> None:
         """Waits for the renewals in flight."""
         await self._batcher.drain()
 
+    def _was_released(self, token: PassToken) -> bool:
+        ended = self._released.get(token.event_id)
+        return ended is not None and token.ticket in (ended.tickets or ())
+
+    async def _learn_once(self, event_id: str) -> None:
+        """Learns what was released, once for all that wait for it."""
+        learning = self._learning.get(event_id)
+        if learning is None:
+            learning = self._learning[event_id] = asyncio.create_task(self._learn_released(event_id))
+            learning.add_done_callback(lambda _: self._learning.pop(event_id, None))
+        await asyncio.shield(learning)
+
     async def _learn_released(self, event_id: str) -> None:
+        """Learns what was released, if Redis tells: whoever is cut off from it cannot know."""
         if self._line.is_away(event_id):
             return
-        ended = await self._line.ended(event_id, self._versions.get(event_id, -1))
-        self._versions[event_id] = ended.version
+        known = self._released.get(event_id)
+        try:
+            ended = await self._line.ended(event_id, known.version if known else -1)
+        except DaegiError as error:
+            _log.debug("releases are not known", event_id=event_id, error=str(error))
+            return
+        except Exception:  # noqa: BLE001 - one event's fault must not blind the others
+            _log.exception("releases could not be read", event_id=event_id)
+            return
         self._highest = max(self._highest, ended.session_clock)
-        for ticket in ended.tickets or ():
-            self._remember((event_id, ticket), _RELEASED)
+        # Not among the tickets in _known, of which the oldest are forgotten: these must not be.
+        if ended.tickets is not None:
+            self._released[event_id] = ended
 
     def _is_due(self, token: PassToken, until: int, now: int, site: Site) -> bool:
         at_the_limit = site.session_limit is not None and until >= token.entered + site.session_limit

@@ -1,6 +1,8 @@
 """The waiting room: a page for people. It keeps their place and their pass in cookies, and sends them on."""
 
 import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
@@ -9,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from api.contract.errors import translate
 from api.contract.schemas import JoinResponse, StatusResponse
 from api.gate.asked import is_navigation
 from api.gate.cookies import Cookies
@@ -26,20 +29,29 @@ from api.room.assets import load_assets, takes_gzip
 from api.room.pages import Page, headers, is_shared, render, shared
 from api.room.texts import State, Texts, language, texts_in
 from api.room.wait import spread
-from api.serving.next_url import ROOM_PATH, is_safe
+from api.serving.next_url import ROOM_PATH, as_location, is_safe
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
 from api.serving.sites import Site, Sites
-from shared.errors import DaegiError, InvalidTokenError, OverloadedError, UnavailableError
+from shared.errors import DaegiError, InvalidTokenError
 from shared.line.line import Join, Line
 from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import Signer, WaitingToken
 
 _RETRY_SECONDS = 5
+_PROBE_SECONDS = 60
 _MOST_QUERY = 1024
 """Characters of a query that is remembered."""
 
 _STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
+
+
+_STATE_OF: dict[str, State] = {"OVERLOADED": "busy", "RATE_LIMITED": "busy", "UNAVAILABLE": "unavailable"}
+"""What a page says of a refusal, by its code."""
+
+
+_NOT_YET = frozenset({"NOT_READY", "EVENT_PAUSED"})
+"""Refusals of an enter that leave the place as it is."""
 
 
 class _Visit(NamedTuple):
@@ -57,6 +69,9 @@ class _Visit(NamedTuple):
     def url(self) -> str:
         """The page itself."""
         return f"{self.base}?next={quote(self.next_url, safe='')}"
+
+
+_Act = Callable[[Request, _Visit], Awaitable[Response]]
 
 
 class Room:
@@ -112,27 +127,18 @@ class Room:
 
     async def show(self, request: Request) -> Response:
         """GET /waiting-room/{event_id}?next="""
-        event_id = request.parameters["event_id"]
-        try:
-            site = await self._site(request)
-        except HttpError:
-            return self._trouble(request, Page(state="not_found", base=f"{ROOM_PATH}{quote(event_id, safe='')}"))
-        except (UnavailableError, OverloadedError) as error:
-            return self._trouble(
-                request, Page(state=_state_of(error), base=f"{ROOM_PATH}{event_id}", event_id=event_id)
-            )
-        next_url = _next_url(request, site)
-        if next_url is None:
-            return self._page(request, _Visit(event_id, site, site.room.home), "bad_link")
-        visit = _Visit(event_id, site, next_url)
-        try:
-            return await self._show(request, visit)
-        except (UnavailableError, OverloadedError) as error:
-            return self._page(request, visit, _state_of(error))
+        return await self._in_words(request, self._show)
+
+    def outage_page(self, request: Request, event_id: str, next_url: str) -> Response:
+        """What the gate answers to a person while Redis is unavailable."""
+        page = Page(state="unavailable", base=f"{ROOM_PATH}{event_id}", event_id=event_id, next_url=next_url)
+        return self._trouble(request, page)
 
     async def join(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/join"""
-        visit = await self._own(request)
+        return await self._acted(request, self._join)
+
+    async def _join(self, request: Request, visit: _Visit) -> Response:
         if arrived := await self._sent_on(request, visit):
             return arrived
         if self._join_limit is not None:
@@ -164,7 +170,9 @@ class Room:
 
     async def enter(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/enter"""
-        visit = await self._own(request)
+        return await self._acted(request, self._go_in)
+
+    async def _go_in(self, request: Request, visit: _Visit) -> Response:
         if arrived := await self._sent_on(request, visit):
             return arrived
         text = self._waiting(request, visit)
@@ -173,12 +181,10 @@ class Room:
 
     async def leave(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/leave"""
-        visit = await self._own(request)
-        for text in self._cookies.waiting(request, visit.event_id):
-            try:
-                token = self._signer.verify_waiting(text)
-            except InvalidTokenError:
-                continue
+        return await self._acted(request, self._leave)
+
+    async def _leave(self, request: Request, visit: _Visit) -> Response:
+        for _, token in self._places(self._cookies.waiting(request, visit.event_id), visit.event_id):
             await self._batched.leave(visit.event_id, token.ticket)
         forget = self._cookies.forget_waiting(request, visit.event_id)
         if _wants_json(request):
@@ -192,10 +198,10 @@ class Room:
             return await self._show_place(request, visit, waiting)
         probed = self._cookies.probe(request, visit.event_id)
         if probed is None:
-            if "probe=1" in request.query.split("&"):
+            if _was_probed(request):
                 return self._page(request, visit, "cookies_off")
             cookie = self._cookies.set_probe(request, visit.event_id, _new_probe())
-            return _see_other(f"{visit.url}&probe=1", cookie)
+            return _see_other(f"{visit.url}&probe={int(time.time())}", cookie)
         if is_navigation(request, request.method) and (cookie := await self._walk_in(request, visit)):
             return _see_other(visit.next_url, cookie)
         return self._page(request, visit, "join")
@@ -205,13 +211,15 @@ class Room:
             token = self._newest(waiting, visit.event_id)
             answer = await self._queue.status_of(token)
         except (HttpError, InvalidTokenError):
-            forget = self._cookies.forget_waiting(request, visit.event_id)
-            return self._page(request, visit, "expired").adding((forget,))
+            return self._expired(request, visit)
         status = self._decode_status(answer.body)
         if status.status != "waiting" and is_navigation(request, request.method):
-            with suppress(HttpError):
+            try:
                 cookies = await self._enter(request, visit, self._signer.verify_waiting(token))
                 return _see_other(visit.next_url, *cookies)
+            except HttpError as error:
+                if error.code not in _NOT_YET:
+                    return self._expired(request, visit)
         cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
         low, high = (None, None) if status.eta_sec is None else spread(status.eta_sec)
         ticket = self._signer.verify_waiting(token).ticket
@@ -240,6 +248,10 @@ class Room:
         full = visit.site.max_active is not None and standing.tokens <= 0 < standing.rate
         return "full" if full else "waiting"
 
+    def _expired(self, request: Request, visit: _Visit) -> Response:
+        forget = self._cookies.forget_waiting(request, visit.event_id)
+        return self._page(request, visit, "expired").adding((forget,))
+
     async def _sent_on(self, request: Request, visit: _Visit) -> Response | None:
         """Where somebody with a good pass goes: another of their tabs, or a friend's click, was faster."""
         cookie = await self._renewed_pass(request, visit)
@@ -248,7 +260,10 @@ class Room:
         )
 
     async def _renewed_pass(self, request: Request, visit: _Visit) -> Header | None:
-        """The cookie of a pass that is still good, set anew: else room and gate would send each other the visitor."""
+        """The cookie of a pass that is still good, set anew: else room and gate would send each other the visitor.
+
+        For the same reason Redis is asked: another process's gate may know of a release, or of a later time, already.
+        """
         for text in self._cookies.passes(request, visit.event_id):
             try:
                 token = self._signer.verify_pass(text)
@@ -256,7 +271,7 @@ class Room:
                 continue
             if token.event_id != visit.event_id:
                 continue
-            honoured = await self._passes.honour(token, visit.site)
+            honoured = await self._passes.honour(token, visit.site, ask=True)
             if honoured.verdict is Verdict.GOOD:
                 until = honoured.until or token.until
                 new = self._signer.pass_token(token.event_id, token.ticket, token.entered, until)
@@ -309,16 +324,41 @@ class Room:
             raise HttpError(404, "EVENT_NOT_FOUND", "there is no such event")
         return site
 
-    async def _own(self, request: Request) -> _Visit:
-        """As _visit, for a request that changes something: raises HttpError 403 if another site sends it."""
-        sites = request.header_values("sec-fetch-site")
-        foreign = bool(sites) and sites[-1].lower() == "cross-site"
-        if origins := request.header_values("origin"):
-            host = (request.header("x-forwarded-host") or request.header("host") or "").lower()
-            foreign |= origins[-1].lower().partition("://")[2] != host
-        if foreign:
-            raise HttpError(403, "FOREIGN_ORIGIN", "another site may not do this for a visitor")
-        return await self._visit(request)
+    async def _acted(self, request: Request, act: _Act) -> Response:
+        """The answer to a request that changes something: for a script in JSON, for a form as a page or a way to one.
+
+        Raises HttpError 403 if another site sends it.
+        """
+        _refuse_foreign(request)
+        if _wants_json(request):
+            return await act(request, await self._visit(request))
+        return await self._in_words(request, act)
+
+    async def _in_words(self, request: Request, act: _Act) -> Response:
+        """What a person is answered, also if it is refused: a page."""
+        event_id = request.parameters["event_id"]
+        base, visit = f"{ROOM_PATH}{quote(event_id, safe='')}", None
+        try:
+            site = await self._site(request)
+            next_url = _next_url(request, site)
+            visit = _Visit(event_id, site, next_url or site.room.home)
+            if next_url is None:
+                return self._page(request, visit, "bad_link")
+            return await act(request, visit)
+        except (HttpError, DaegiError) as error:
+            refusal = error if isinstance(error, HttpError) else translate(error)
+            if refusal is None:
+                raise
+            if refusal.code == "EVENT_NOT_FOUND":
+                return self._trouble(request, Page(state="not_found", base=base))
+            if state := _STATE_OF.get(refusal.code):
+                bare = Page(state=state, base=base)
+                page = self._page(request, visit, state) if visit else self._trouble(request, bare)
+                return Response(refusal.status, page.body, page.headers)
+            if visit is None or request.method != "POST":
+                raise
+            # The page tells how it stands: their place, or that there is none.
+            return _see_other(visit.url)
 
     def _waiting(self, request: Request, visit: _Visit) -> str:
         waiting = self._cookies.waiting(request, visit.event_id)
@@ -328,13 +368,17 @@ class Room:
 
     def _newest(self, waiting: list[str], event_id: str) -> str:
         """The first that is ours and of this event. Raises InvalidTokenError if there is none."""
-        for text in waiting:
-            try:
-                if self._signer.verify_waiting(text).event_id == event_id:
-                    return text
-            except InvalidTokenError:
-                continue
+        for text, _ in self._places(waiting, event_id):
+            return text
         raise InvalidTokenError
+
+    def _places(self, waiting: list[str], event_id: str) -> Iterator[tuple[str, WaitingToken]]:
+        """Those that are ours and of this event: what another event's say is somebody else's ticket here."""
+        for text in waiting:
+            with suppress(InvalidTokenError):
+                token = self._signer.verify_waiting(text)
+                if token.event_id == event_id:
+                    yield text, token
 
     def _visitor_key(self, request: Request, visit: _Visit) -> bytes:
         """The probe cookie makes one join of a double click, and one person of two tabs."""
@@ -361,7 +405,7 @@ class Room:
 
     def _trouble(self, request: Request, page: Page) -> Response:
         status = _STATUS.get(page.state, 200)
-        extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if status == 503 else ()
+        extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if page.state in _STATE_OF.values() else ()
         if not is_shared(page):
             return Response(status, render(page, _texts(request)), (*headers(page), *extra))
         wanted = takes_gzip(", ".join(request.header_values("accept-encoding")))
@@ -380,7 +424,23 @@ def _next_url(request: Request, site: Site) -> str | None:
 @lru_cache(maxsize=1024)
 def _find_next(query: str, home: str, targets: tuple[str, ...]) -> str | None:
     asked = query_parameter(query, "next") or home
-    return asked if is_safe(asked, targets) else None
+    return as_location(asked) if is_safe(asked, targets) else None
+
+
+def _refuse_foreign(request: Request) -> None:
+    sites = request.header_values("sec-fetch-site")
+    foreign = bool(sites) and sites[-1].lower() == "cross-site"
+    if origins := request.header_values("origin"):
+        host = (request.header("x-forwarded-host") or request.header("host") or "").lower()
+        foreign |= origins[-1].lower().partition("://")[2] != host
+    if foreign:
+        raise HttpError(403, "FOREIGN_ORIGIN", "another site may not do this for a visitor")
+
+
+def _was_probed(request: Request) -> bool:
+    """Whether a cookie was set just now. Later the same address was bookmarked, restored, or sent by a friend."""
+    sent = request.query_parameter("probe")
+    return sent.isdecimal() and len(sent) <= 12 and abs(time.time() - int(sent)) < _PROBE_SECONDS
 
 
 def _new_probe() -> str:
@@ -389,10 +449,6 @@ def _new_probe() -> str:
 
 def _texts(request: Request) -> Texts:
     return texts_in(language(", ".join(request.header_values("accept-language"))))
-
-
-def _state_of(error: DaegiError) -> State:
-    return "busy" if isinstance(error, OverloadedError) else "unavailable"
 
 
 def _wants_json(request: Request) -> bool:

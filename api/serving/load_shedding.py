@@ -72,9 +72,14 @@ class PendingLimit:
         self._served = 0
         self._ticking = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether one more request would be too many."""
+        return self.waiting >= self.limit
+
     def acquire(self) -> bool:
         """One more request waits; False if that would be too many."""
-        if self.waiting >= self.limit:
+        if self.is_full:
             return False
         self.waiting += 1
         return True

@@ -4,7 +4,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 ROOM_PATH: Final = "/waiting-room/"
 
@@ -32,10 +32,15 @@ def is_safe(url: str, targets: Sequence[str]) -> bool:
 
 
 def is_origin(text: str) -> bool:
-    """Whether this is an origin: scheme, host and perhaps a port, and nothing more."""
-    return (
-        _origin(text) is not None and urlsplit(text).path in {"", "/"} and not _UNFIT.search(text) and "?" not in text
-    )
+    """Whether this is an origin: scheme, host (in ASCII) and perhaps a port, and nothing more."""
+    if not text.isascii() or _UNFIT.search(text) or "?" in text:
+        return False
+    return _origin(text) is not None and urlsplit(text).path in {"", "/"}
+
+
+def as_location(url: str) -> str:
+    """A URL as a header can carry it: a character that is not ASCII is percent-encoded, as browsers do."""
+    return quote(url, safe="%/:?#[]@!$&'()*+,;=~")
 
 
 def _is_local(url: str) -> bool:
@@ -74,4 +79,4 @@ def _origin(url: str) -> tuple[str, str, int] | None:
     scheme = parts.scheme.lower()
     if scheme not in _DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc:
         return None
-    return scheme, parts.hostname.lower(), port or _DEFAULT_PORTS[scheme]
+    return scheme, parts.hostname.lower(), _DEFAULT_PORTS[scheme] if port is None else port

@@ -8,6 +8,7 @@ import msgspec
 from api.serving.clock import RedisClock
 from api.serving.next_url import ROOMLESS
 from shared.errors import DaegiError, UnavailableError
+from shared.event_id import EVENT_ID
 from shared.line.line import Line
 
 _FRESH_MS = 1000
@@ -45,7 +46,7 @@ class Sites:
 
     async def get(self, event_id: str) -> Site | None:
         """The site of a declared event, else None. Raises UnavailableError if it was never read and cannot be now."""
-        if event_id in ROOMLESS:
+        if event_id in ROOMLESS or not EVENT_ID.fullmatch(event_id):
             return None
         now = self._clock.now() or 0
         known = self._known.get(event_id)

@@ -55,6 +55,7 @@ async def test_what_a_room_says_and_how_many_may_be_inside_is_changed_field_by_f
     "wrong",
     [
         {"max_active": -1}, {"max_active": 1.5}, {"session_ttl": 0}, {"session_ttl": None}, {"session_limit": 0},
+        {"home": "/\r\nSet-Cookie: a=b"}, {"home": "/%0d%0aa"}, {"logo": "/\na"}, {"targets": ["https://a.example\r\n"]},
         {"home": "//evil.example"}, {"home": "/waiting-room/x"}, {"home": "https://evil.example"}, {"home": ""},
         {"targets": ["shop.example"]}, {"targets": ["https://shop.example/path"]}, {"targets": ["https://a@b.example"]},
         {"on_outage": "maybe"}, {"accent": "red"}, {"accent": "#12345"}, {"logo": "https://evil.example/x.svg"},

@@ -20,6 +20,7 @@ from shared.settings import Settings
 from tests.api.bad_requests import JOIN, STRANGER, TICKET
 from tests.support.calls import client, enter, join, leave, status, try_enter, try_join, try_redeem
 from tests.support.processes import Api, Process, Worker
+from tests.support.visits import ask_gate, visit_room
 from tests.support.waiting import eventually
 
 Client = Any
@@ -202,6 +203,76 @@ async def test_neither_logs_nor_reports_hold_anything_secret(
     tags = [found["tags"] for found in reports.events()]
     assert any(tag.get("event_id") == event and "trace_id" in tag for tag in tags)
     assert all("trace_id" in tag or tag.get("event_id") == event for tag in tags)
+
+
+async def everything_visitors_do(http: httpx.AsyncClient, event: str) -> list[str]:
+    """The way through room and gate with good and spoilt cookies; all that is in the cookies."""
+    http.headers.update({"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "X-User-Id": USER})
+    seen: list[str] = []
+
+    async def keep() -> None:
+        seen.extend(value for name, value in http.cookies.items() if name.startswith("daegi_"))
+
+    operator = {"Authorization": f"Bearer {ADMIN_KEY}"}
+    for rate in (0, 100):
+        await http.put(f"/api/v1/admin/events/{event}", headers=operator, json={"rate": rate, "burst": rate})
+        await visit_room(http, event)
+        await keep()
+        for what in ("join", "place", "enter", "leave", "join", "enter"):
+            for key in (KEY, HUSH):
+                how = "GET" if what == "place" else "POST"
+                path = f"/waiting-room/{event}/{what}"
+                await http.request(how, path, headers={"Idempotency-Key": key, "Accept": "application/json"})
+                await keep()
+        for dialect in ("nginx", "forwarded", "envoy"):
+            await ask_gate(http, event, dialect=dialect)
+        await keep()
+    names = {name: value for name, value in http.cookies.items() if name.startswith("daegi_")}
+    for spoil in (lambda it: it[:-1], lambda it: f"{it}~{HUSH}", lambda it: it.replace("~", "%7E"), lambda it: HUSH):
+        async with httpx.AsyncClient(base_url=http.base_url, headers=http.headers) as other:
+            other.headers["Cookie"] = "; ".join(f"{name}={spoil(value)}" for name, value in names.items())
+            other.headers["X-Request-ID"] = names[next(name for name in names if name.startswith("daegi_p_"))]
+            await visit_room(other, event)
+            await ask_gate(other, event)
+            await other.post(f"/waiting-room/{event}/leave")
+            await other.post(f"/api/v1/gate/{event}/release", json={"reservation_token": HUSH})
+    return list(dict.fromkeys(seen))
+
+
+async def test_nor_does_what_visitors_do_at_room_and_gate_leave_a_trace(
+    redis: Client, reports: Reports, given: dict[str, Any], own_server: RedisServer, event: str
+) -> None:
+    given["redis_url"] = own_server.url
+    api = Api(given.pop("redis_url"), **given)
+    with api:
+        async with client(api.url) as http:
+            kept = await everything_visitors_do(http, event)
+            assert {value.partition("~")[0] for value in kept if "~" in value} == {"w", "p"}
+            keys = Keys().event(event)
+            for key in (keys.sessions, keys.ended, keys.state, keys.passes, keys.config, keys.stream):
+                await redis.delete(key)
+                await redis.set(key, f"{USER} {LABEL}")
+                await http.post(f"/api/v1/gate/{event}/release")
+                await asyncio.sleep(1.1)
+                for what in ("join", "enter", "leave"):
+                    await http.post(f"/waiting-room/{event}/{what}", headers={"Accept": "application/json"})
+                await http.get(f"/waiting-room/{event}")
+                await ask_gate(http, event)
+                await redis.delete(key)
+
+            async def reported() -> bool:
+                return bool(reports.errors())
+
+            await eventually(reported)
+        log = stop_and_read(api)
+    tokens = [value for value in kept if "~" in value]
+    probes = [value for value in kept if "~" not in value]
+    assert probes
+    for text in (log, "\n".join(reports.bodies)):
+        assert secrets_in(text, tokens) == []
+        assert [probe for probe in probes if probe in text] == []
+    assert '"level": "debug"' in log
+    assert "a request failed" in log
 
 
 def stop_and_read(process: Process) -> str:

@@ -60,6 +60,11 @@ def test_envoy_appends_the_path_and_keeps_the_method() -> None:
     assert Asked.read(asked_by([]), "envoy").url is None
 
 
+def test_envoys_path_leads_back_to_where_the_visitor_asked_for() -> None:
+    # As /100%25/a%252fb arrives.
+    assert Asked.read(asked_by([], rest="/100%/a%2fb"), "envoy").url == "/100%25/a%252fb"
+
+
 NAVIGATES = [("Sec-Fetch-Mode", "navigate")]
 TAKES_HTML = [("Accept", "text/html,application/xhtml+xml")]
 

@@ -1,6 +1,7 @@
 """The gate's answers in each dialect, and what they cost."""
 
 import asyncio
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -10,9 +11,11 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.tokens.signer import Signer
 from tests.gate.conftest import Declare, NewVisitor
+from tests.support.processes import Api
 from tests.support.redis_monitor import Monitor
-from tests.support.settings import SECRET
+from tests.support.settings import OPERATOR, SECRET
 from tests.support.visits import SIGNER, ask_gate, pass_of, visit_room
+from tests.support.waiting import eventually
 
 DIALECTS = ("nginx", "forwarded", "envoy")
 SCRIPT = {"Sec-Fetch-Mode": "cors", "Accept": "application/json"}
@@ -111,6 +114,17 @@ async def test_an_event_that_nobody_declared_has_no_gate(new_visitor: NewVisitor
     assert answer.json()["error"]["code"] == "EVENT_NOT_FOUND"
 
 
+async def test_what_cannot_be_an_event_is_none_and_costs_redis_nothing(
+    new_visitor: NewVisitor, redis_server: RedisServer
+) -> None:
+    visitor = new_visitor()
+    async with Monitor(redis_server.url) as monitor:
+        for odd in ("%00", "%FF", "a%7Db%7Bc", "~", "%22%3E", "x" * 65, "%ED%95%9C"):
+            assert (await visitor.get(f"/api/v1/gate/{odd}/forwarded/authorize")).status_code == 404
+            assert (await visitor.get(f"/waiting-room/{odd}")).status_code == 404
+        assert [it for it in await monitor.commands() if "config:event" in it] == []
+
+
 async def test_a_good_pass_costs_redis_nothing_once_it_was_renewed_and_a_bad_one_never(
     inside: httpx.AsyncClient, new_visitor: NewVisitor, redis_server: RedisServer, event: str
 ) -> None:
@@ -183,6 +197,76 @@ async def test_a_released_pass_is_good_no_more_and_its_cookie_goes(inside: httpx
     assert (await ask_gate(inside, event)).status_code == 302
     # Again it changes nothing.
     assert (await inside.post(f"/api/v1/gate/{event}/release")).json() == {"status": "released"}
+
+
+@pytest.fixture
+def other_api(redis_server: RedisServer) -> Iterator[Api]:
+    """A second process, which was shown nothing yet."""
+    with Api(redis_server.url) as api:
+        yield api
+
+
+async def test_what_was_released_is_good_no_more_in_a_process_that_sees_it_for_the_first_time(
+    inside: httpx.AsyncClient, other_api: Api, event: str
+) -> None:
+    assert (await ask_gate(inside, event)).status_code == 200
+    kept = "; ".join(f"{name}={value}" for name, value in inside.cookies.items())
+    await inside.post(f"/api/v1/gate/{event}/release")
+    async with httpx.AsyncClient(base_url=other_api.url, headers={**FORM, "Cookie": kept}) as elsewhere:
+        assert (await ask_gate(elsewhere, event)).status_code == 302
+
+
+async def test_a_release_is_known_everywhere_within_seconds(
+    inside: httpx.AsyncClient, new_visitor: NewVisitor, other_api: Api, event: str
+) -> None:
+    other = new_visitor()
+    await visit_room(other, event)
+    for visitor in (inside, other):
+        assert (await ask_gate(visitor, event)).status_code == 200
+    kept, others = (
+        "; ".join(f"{name}={value}" for name, value in visitor.cookies.items()) for visitor in (inside, other)
+    )
+    async with httpx.AsyncClient(base_url=other_api.url, headers=FORM) as elsewhere:
+
+        async def status(cookies: str) -> int:
+            elsewhere.headers["Cookie"] = cookies
+            return (await ask_gate(elsewhere, event)).status_code
+
+        async def is_out(cookies: str) -> bool:
+            return await status(cookies) == 302
+
+        assert (await status(kept), await status(others)) == (200, 200)
+        await inside.post(f"/api/v1/gate/{event}/release")
+        await eventually(lambda: is_out(kept))
+        assert await status(others) == 200
+        await other.post(f"/api/v1/gate/{event}/release")
+        await eventually(lambda: is_out(others))
+
+
+async def test_without_redis_a_person_sees_a_page_and_a_script_a_code(own_server: RedisServer, event: str) -> None:
+    with Api(own_server.url) as api:
+        async with httpx.AsyncClient(base_url=api.url, headers={**FORM, "Accept-Language": "ko"}) as visitor:
+            await visitor.put(f"/api/v1/admin/events/{event}", json={}, headers=OPERATOR)
+            assert (await ask_gate(visitor, event)).status_code == 302
+            own_server.kill()
+
+            async def is_away() -> bool:
+                return (await ask_gate(visitor, event)).status_code == 503
+
+            await eventually(is_away)
+            for asked in (event, f"{event}-never-read"):
+                for dialect in ("forwarded", "envoy"):
+                    page = await ask_gate(visitor, asked, dialect=dialect)
+                    assert page.status_code == 503
+                    assert 'lang="ko"' in page.text
+                    assert f'href="/waiting-room/{asked}?next=/checkout"' in page.text
+                    assert int(page.headers["retry-after"]) >= 1
+                    assert page.headers["cache-control"] == "no-store"
+            # It has a page of its own.
+            assert (await ask_gate(visitor, event, dialect="nginx")).json()["error"]["code"] == "UNAVAILABLE"
+            visitor.headers.update(SCRIPT)
+            told = await ask_gate(visitor, event)
+            assert (told.status_code, told.json()["error"]["code"]) == (503, "UNAVAILABLE")
 
 
 async def test_a_backend_releases_with_the_reservation_token(

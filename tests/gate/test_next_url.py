@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api.serving.next_url import is_origin, is_safe
+from api.serving.next_url import as_location, is_origin, is_safe
 
 SHOP = "https://shop.example"
 TARGETS = ("https://pay.example", "https://tickets.example:8443")
@@ -51,7 +51,7 @@ PIECES = (
 )  # fmt: skip
 NO_ORIGINS = (
     "", "shop.example", "https://", "https://shop.example/path", "https://a@shop.example", "https://shop.example?x",
-    "https://*.example ", "ftp://shop.example", "https://x:0x1",
+    "https://*.example ", "ftp://shop.example", "https://x:0x1", "https://쇼핑.example",
 )  # fmt: skip
 
 
@@ -66,6 +66,26 @@ def test_what_is_taken_for_a_path_stays_on_the_host_in_a_browser(url: str) -> No
         assert (landed.protocol, landed.host) == ("https:", "shop.example")
         assert not landed.pathname.startswith("//")
         assert not landed.pathname.lower().startswith("/waiting-room/")
+
+
+MORE_PIECES = (
+    *PIECES, "https://", "https://pay.example", "tickets.example", ":8443", ":443", ":0",
+    "\u3002", "\uff05", "\uff0f", "\u2028", "\xa0",
+    "%40", "%23", "%3a", "HTTPS", "xn--", "&#47;", "[::1]", "pay.example",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(MORE_PIECES), max_size=7).map("".join))
+@example("https://pay.example:0/")
+@example("https://pay.example\uff0f@evil.example")
+@example("https://pay.example\u3002evil.example")
+@settings(max_examples=3000)
+def test_what_is_taken_for_a_target_is_one_in_a_browser_as_python_writes_it_too(url: str) -> None:
+    if is_safe(url, TARGETS):
+        for sent in (url, as_location(url)):
+            landed = ada_url.URL(sent, base=f"{SHOP}/waiting-room/concert")
+            assert landed.origin in {SHOP, *TARGETS}
+            assert (landed.username, landed.password) == ("", "")
 
 
 @pytest.mark.parametrize("text", ["https://shop.example", "http://shop.example:8080", "https://[2001:db8::1]:8443"])

@@ -612,6 +612,23 @@ async def test_while_it_is_full_the_right_to_come_in_does_not_run_out(capped: Ro
     assert await code(capped, tickets[3]) == EnterCode.GRANTED
 
 
+async def test_nor_does_it_where_every_sweep_finds_an_opening_that_others_take(capped: Room) -> None:
+    await capped.line.configure(capped.event, {"max_active": "1"})
+    hidden, *others = await capped.join(20)
+    await capped.poll(hidden)
+    for i, other in enumerate(others):
+        capped.clock.advance(20)
+        await capped.poll(*others[i:])
+        assert await code(capped, other) == EnterCode.GRANTED
+        # Whenever they wake it is full.
+        await capped.poll(hidden)
+        await capped.line.release(capped.event, [other])
+        capped.clock.advance(3)
+        await capped.poll(*others[i + 1 :])
+        assert (await capped.reap()).expired == 0
+    assert await code(capped, hidden) == EnterCode.GRANTED
+
+
 async def test_those_who_never_enter_do_not_stop_the_line(make_room: MakeRoom) -> None:
     room = make_room(admit_rate=10, admit_burst=40)
     await room.line.configure(room.event, {"max_active": "5", "session_ttl": "20000"})

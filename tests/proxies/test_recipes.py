@@ -3,6 +3,8 @@
 Each of these broke a rule of ours behind a real proxy once, or could have.
 """
 
+from urllib.parse import quote
+
 import httpx
 import pytest
 
@@ -390,6 +392,47 @@ def test_a_join_comes_from_the_site_itself_whatever_its_port(site: Site) -> None
     ]
     refused = ask(site, "/waiting-room/sale/join?next=/checkout", method="POST", headers=foreign)
     assert refused.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("target", "after"),
+    [("/checkout?" + "a" * 6_000, "/checkout"), ("/" + "a" * 3_000, "/home"), ("/a?" + "%22" * 300, None)],
+    ids=["query", "path", "encoded"],
+)
+def test_an_address_that_is_long_leads_to_the_room_and_not_into_a_proxys_buffer(
+    site: Site, target: str, after: str | None
+) -> None:
+    answer = ask(site, target)
+
+    assert answer.status_code == 302
+    assert answer.headers["location"] == f"/waiting-room/sale?next={after or quote(target, safe='/')}"
+    assert ask(site, target, headers=[("Accept", "application/json")]).status_code == 429
+
+
+@pytest.mark.parametrize("inside", ["metrics", "docs", "readyz", "api/v1/admin/events", "api/v1/queue/status"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "/",
+        "/waiting-room/../",
+        "/waiting-room/..%2f",
+        "/waiting-room/%2e%2e/",
+        "/waiting-room/..;/",
+        "/waiting-room/..%5c",
+        "/waiting-room//",
+        "/waiting-room/-/../../",
+        "/waiting-room/sale/..%2f..%2f",
+        "/waiting-room/..%252f",
+    ],
+)
+def test_nothing_of_daegi_but_the_room_can_be_reached(site: Site, way: str, inside: str) -> None:
+    for headers in (NAVIGATION, [("Accept", "application/json")]):
+        answer = ask(site, way + inside, headers=headers)
+        assert answer.status_code in {302, 400, 404, 429}
+        assert "daegi_" not in answer.text
+        assert "UNAUTHORIZED" not in answer.text
+        assert "MISSING_TOKEN" not in answer.text
+    assert site.shop.reached == []
 
 
 def test_a_room_that_does_not_exist_is_said_by_daegi(site: Site) -> None:

@@ -50,6 +50,23 @@ async def test_when_nobody_waits_a_visitor_walks_in_and_sees_no_page(
     assert (await visit_room(visitor, event)).headers["location"] == "/checkout"
 
 
+async def test_the_room_sends_nobody_back_to_a_gate_that_knows_of_their_release_already(
+    declare: Declare, new_visitor: NewVisitor, redis_server: RedisServer, event: str
+) -> None:
+    await declare(rate=10, burst=10)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    await ask_gate(visitor, event)
+    kept = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    with Api(redis_server.url) as other_api:
+        async with httpx.AsyncClient(base_url=other_api.url, headers={**NAVIGATION, "Cookie": kept}) as elsewhere:
+            assert (await ask_gate(elsewhere, event)).status_code == 200
+            await declare(**CLOSED)
+            await visitor.post(f"/api/v1/gate/{event}/release")
+            # For up to a second this process does not know of it.
+            assert (await elsewhere.get(f"/waiting-room/{event}?next=/checkout")).status_code == 200
+
+
 async def test_a_get_joins_nobody(declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str) -> None:
     await declare(**CLOSED)
     for _ in range(3):
@@ -104,6 +121,20 @@ async def test_who_keeps_no_cookies_is_told_so(declare: Declare, site_api: Api, 
         http.cookies.clear()
         page = await http.get(answer.headers["location"])
     assert (page.status_code, state_of(page)) == (200, "cookies_off")
+
+
+async def test_the_address_of_the_page_can_be_sent_to_a_friend(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    address = (await new_visitor().get(f"/waiting-room/{event}")).headers["location"]
+    before, separator, sent = address.rpartition("probe=")
+    assert separator
+    for old in (int(sent) - 3600, int(sent) + 3600, 1, "1" * 5000, "-1", "²", "x", ""):
+        friend = new_visitor()
+        answer = await friend.get(f"{before}{separator}{old}")
+        assert answer.status_code == 303, old
+        assert state_of(await friend.get(answer.headers["location"])) == "join"
 
 
 async def test_a_place_is_kept_by_the_cookie_whatever_is_clicked(
@@ -293,6 +324,23 @@ async def test_a_target_that_was_named_may_be_next(declare: Declare, new_visitor
     assert answer.headers["location"] == "https://pay.example/x"
 
 
+@pytest.mark.parametrize(
+    ("asked", "location"),
+    [
+        ("%2F%ED%95%9C", "/%ED%95%9C"),
+        ("/%25ED%2595%259C%2Ba%3Fq%3D%2B%2526", "/%ED%95%9C+a?q=+%26"),
+        ("/%22%3E%3Cb", "/%22%3E%3Cb"),
+        ("", "/%ED%99%98%EC%98%81"),
+    ],
+)
+async def test_next_is_a_url_that_every_header_can_carry(
+    declare: Declare, new_visitor: NewVisitor, event: str, asked: str, location: str
+) -> None:
+    await declare(rate=10, burst=10, home="/환영")
+    answer = await visit_room(new_visitor(), event, asked)
+    assert {value for name, value in answer.headers.raw if name.lower() == b"location"} == {location.encode()}
+
+
 async def test_an_unknown_event_says_so_in_their_language(new_visitor: NewVisitor, event: str) -> None:
     visitor = new_visitor()
     visitor.headers["Accept-Language"] = "ko-KR,ko;q=0.9"
@@ -334,6 +382,78 @@ async def test_a_place_that_is_gone_is_told_and_they_can_join_again(
     assert SIGNER.verify_waiting(again.json()["waiting_token"]).ticket > ticket
 
 
+async def test_the_place_of_another_event_is_nobodys_place_here(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(**CLOSED)
+    visitor, stranger = new_visitor(), new_visitor()
+    await visit_room(visitor, event)
+    token = (await act(visitor, event, "join")).json()["waiting_token"]
+    name = next(name for name in visitor.cookies if name.startswith("daegi_w_"))
+    # In their own event anybody can get any ticket, by joining at that microsecond.
+    same_ticket = SIGNER.waiting(f"{event}-other", SIGNER.verify_waiting(token).ticket)
+    stranger.headers["Cookie"] = f"{name}={same_ticket}"
+    assert (await act(stranger, event, "leave")).status_code == 200
+    for what in ("place", "enter"):
+        assert (await act(stranger, event, what)).json()["error"]["code"] == "INVALID_TOKEN"
+    assert state_of(await visit_room(stranger, event)) == "expired"
+    assert (await declare())["totals"]["left"] == 0
+    assert (await act(visitor, event, "place")).json()["position"] == 1
+
+
+@pytest.fixture
+async def in_line(declare: Declare, new_visitor: NewVisitor, event: str) -> httpx.AsyncClient:
+    """Somebody in line whose browser runs no script."""
+    await declare(**CLOSED)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    await visitor.post(f"/waiting-room/{event}/join?next=/checkout")
+    return visitor
+
+
+async def test_a_form_that_is_refused_leads_to_the_page_that_says_why(
+    in_line: httpx.AsyncClient, declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    room = f"/waiting-room/{event}?next=%2Fcheckout"
+    without = new_visitor()
+    for visitor, state in ((in_line, {"waiting", "full"}), (without, {"join"})):
+        sent = await visitor.post(f"/waiting-room/{event}/enter?next=/checkout")
+        assert (sent.status_code, sent.headers["location"]) == (303, room)
+        assert state_of(await visit_room(visitor, event)) in state
+    await declare(paused=True)
+    assert (await in_line.post(f"/waiting-room/{event}/enter?next=/checkout")).headers["location"] == room
+    for address, status, shown in (
+        (f"{event}-unknown/join?next=/", 404, "not_found"),
+        (f"{event}/join?next=//evil.example", 400, "bad_link"),
+    ):
+        page = await in_line.post(f"/waiting-room/{address}")
+        assert (page.status_code, state_of(page)) == (status, shown)
+
+
+async def test_who_may_not_join_so_often_is_told_so_on_a_page(redis_server: RedisServer, event: str) -> None:
+    with Api(redis_server.url, joins_per_minute=1) as api:
+        async with httpx.AsyncClient(base_url=api.url, headers=NAVIGATION) as visitor:
+            admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+            await visitor.put(f"/api/v1/admin/events/{event}", json=CLOSED, headers=admin)
+            await visitor.post(f"/waiting-room/{event}/join")
+            page = await visitor.post(f"/waiting-room/{event}/join")
+            assert (page.status_code, state_of(page)) == (429, "busy")
+            assert int(page.headers["retry-after"]) >= 1
+            assert (await act(visitor, event, "join")).json()["error"]["code"] == "RATE_LIMITED"
+
+
+async def test_nobody_is_told_that_it_is_their_turn_after_it_was(
+    in_line: httpx.AsyncClient, declare: Declare, event: str
+) -> None:
+    token = next(value for name, value in in_line.cookies.items() if name.startswith("daegi_w_"))
+    await declare(rate=100, burst=100)
+    await asyncio.sleep(0.1)
+    entered = (await in_line.post("/api/v1/queue/enter", json={"waiting_token": token})).json()
+    await in_line.post("/api/v1/queue/redeem", json={"reservation_token": entered["reservation_token"]})
+    assert state_of(await visit_room(in_line, event)) == "expired"
+    assert not any(name.startswith("daegi_w_") for name in in_line.cookies)
+
+
 async def test_over_https_cookies_are_secure_and_of_this_host_alone(
     declare: Declare, new_visitor: NewVisitor, event: str
 ) -> None:
@@ -362,6 +482,26 @@ async def test_the_page_of_a_crowd_is_compressed_for_whoever_can_read_it(
         assert state_of(page) == "join"
         pages.append(page.text)
     assert len(set(pages)) == 1
+
+
+async def test_over_https_no_other_host_can_give_a_visitor_a_place_or_a_pass(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=10, burst=10)
+    visitor = new_visitor()
+    await visit_room(visitor, event)
+    planted = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    assert "daegi_p_" in planted
+    assert "daegi_v_" in planted
+    victim = new_visitor()
+    victim.headers["Cookie"] = planted
+    assert (await ask_gate(victim, event)).status_code == 200
+    victim.headers["X-Forwarded-Proto"] = "https"
+    assert (await ask_gate(victim, event)).status_code == 302
+    probed = await victim.get(f"/waiting-room/{event}")
+    assert probed.headers["set-cookie"].startswith("__Host-daegi_v_")
+    victim.headers["Cookie"] = planted.replace("daegi_", "__Host-daegi_")
+    assert (await ask_gate(victim, event)).status_code == 200
 
 
 async def test_assets_are_compressed_and_kept_for_ever(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
@@ -406,6 +546,13 @@ async def test_while_redis_is_gone_nobody_sees_a_blank_page_or_loses_their_place
     page = await visit_room(stranger, event)
     assert (page.status_code, state_of(page)) == (503, "unavailable")
     assert int(page.headers["retry-after"]) >= 1
+    for what in ("join", "enter", "leave"):
+        for visitor in (fragile, stranger):
+            told = await visitor.post(f"/waiting-room/{event}/{what}?next=/checkout")
+            if visitor is fragile or what == "join":
+                assert (told.status_code, state_of(told)) == (503, "unavailable"), what
+                assert int(told.headers["retry-after"]) >= 1
+                assert "content-security-policy" in told.headers
     # This event lets people through meanwhile, and says so to the proxy.
     answer = await ask_gate(stranger, event)
     assert (answer.status_code, answer.headers["x-daegi-mode"]) == (200, "open")
