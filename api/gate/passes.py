@@ -73,8 +73,11 @@ class Passes:
         self._highest = max(self._highest, now)
         return self._highest
 
-    async def honour(self, token: PassToken, site: Site) -> Honoured:
-        """What a pass of ours is worth now. Asks Redis only if it has run out here, or if a renewal is due."""
+    async def honour(self, token: PassToken, site: Site | None) -> Honoured:
+        """What a pass of ours is worth now. Asks Redis only if it has run out here, or if a renewal is due.
+
+        Without the event's site, which cannot be read while Redis is away, it asks nobody.
+        """
         key = token.event_id, token.ticket
         known = self._known.get(key, 0)
         if known < 0 and token.until <= -known:
@@ -83,8 +86,10 @@ class Passes:
         if now is not None:
             self._seen[token.event_id] = now
         good = now is not None and now < until
-        if good and not self._is_due(token, until, now or 0, site):
+        if good and not (site and self._is_due(token, until, now or 0, site)):
             return Honoured(Verdict.GOOD, until if until > token.until else None)
+        if site is None:
+            return Honoured(Verdict.UNKNOWN)
         try:
             renewed = await self._renew(token, until)
         except (UnavailableError, OverloadedError):
