@@ -82,10 +82,11 @@ class PassBook:
         elif now > session.released + RELEASE_MS + DOUBT_MS and not self._was_out(session.released, now):
             self._miss(WRONG, f"a pass was good {now - session.released} ms after its release")
 
-    def turned_away(self, session: Session) -> None:
-        """Somebody was sent to the room, though they had a pass."""
-        if session.released is None and now_ms() + DOUBT_MS < session.until:
-            self._miss(LOST, f"visitor {session.visitor} was thrown out {session.until - now_ms()} ms too early")
+    def turned_away(self, session: Session, answer: str) -> None:
+        """Somebody with a pass did not get through to the shop: its end is the only reason for that."""
+        early = session.until - now_ms()
+        if early > DOUBT_MS:
+            self._miss(LOST, f"visitor {session.visitor} got {answer} {early} ms before the end of their pass")
 
     def inside(self) -> int:
         """How many passes are good now."""

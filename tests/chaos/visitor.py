@@ -60,8 +60,6 @@ class Town:
     """Visitors to the room without a place, who may be walking in at this moment."""
     lost_walk_ins: int = 0
     """Those of them to whom it may have happened without an answer."""
-    refused_inside: int = 0
-    """Requests with a good pass that were answered 5xx, or not at all."""
     ways: Counter[str] = field(default_factory=Counter)
 
 
@@ -224,10 +222,8 @@ class Visitor:
     async def _look(self, method: str, headers: dict[str, str]) -> None:
         assert self._session is not None
         page = await self._fetch(method, self._path, headers, content=b"a=1" if method == "POST" else b"")
-        if page is None or page.status >= 500:
-            self._town.refused_inside += 1
-        elif not page.header(MARK):
-            self._town.book.turned_away(self._session)
+        if page is None or not page.header(MARK):
+            self._town.book.turned_away(self._session, str(page.status) if page else "no answer")
 
     async def _release(self) -> None:
         """The shop tells Daegi that this visitor is done."""

@@ -83,7 +83,9 @@ class Sessions:
         self.tickets: list[int] = []
         self._redis = redis
         self._ahead_us = 0
-        settings = Settings.model_validate({"redis_url": url, "admit_rate": 1_000_000, "admit_burst": 10_000_000})
+        # Those who enter first have to wait for the last before they arrive.
+        given = {"redis_url": url, "admit_rate": 1_000_000, "admit_burst": 10_000_000, "pass_ttl": 300}
+        settings = Settings.model_validate(given)
         self._heartbeat_ttl = settings.heartbeat_ttl + settings.pass_ttl
         self._client = connect(settings, "daegi-sessions")
         self._line = Line(self._client, settings, lambda: time.time_ns() // 1000 + self._ahead_us)

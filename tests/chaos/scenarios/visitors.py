@@ -172,7 +172,6 @@ async def _judge(stage: Stage, town: Town) -> None:
     ways = ", ".join(f"{count:,} {way}" for way, count in town.ways.items())
     outcome.notes.append(
         f"{outcome.people:,} came, {town.arrived:,} came in within {outcome.seconds:.0f} s ({ways}); "
-        f"at most {most} of {MOST} good passes at the same time; the shop saw {book.seen:,} requests; "
-        f"{town.refused_inside} requests from inside were not served"
+        f"at most {most} of {MOST} good passes at the same time; the shop saw {book.seen:,} requests"
     )
     stage.judge()
