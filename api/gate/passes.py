@@ -3,6 +3,8 @@
 import asyncio
 import random
 from collections import OrderedDict
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from enum import Enum
 from typing import NamedTuple
 
@@ -24,7 +26,6 @@ MOST_TICKETS = 100_000
 """Tickets remembered, about 200 bytes each. Who is forgotten is asked for again: nothing is lost."""
 
 _BATCH_SIZES = (1, 4, 16, 64, 256)
-_RELEASED = -(1 << 62)
 _ACTIVE_MS = 60_000
 """An event whose passes nobody showed for this long is no longer watched for releases."""
 
@@ -51,7 +52,8 @@ class Passes:
     A pass is good until its own word or a later renewal seen here runs out, on session time: the highest time of
     Redis's clock that was ever seen, so that a clock that jumps back revives nothing. A renewal is due when less than
     7/8 of the session TTL are left. A pass found gone is remembered as gone, with the end that it claimed: after a
-    lapse its ticket may be let in again, and then has a pass with a later one. A released ticket never has.
+    lapse its ticket may be let in again, and then has a pass with a later one. A released ticket never has: those are
+    learnt before the first pass of an event is honoured, then once a second, and none of them is forgotten meanwhile.
     """
 
     def __init__(self, line: Line, clock: RedisClock, pulse: Pulse, pending: PendingLimit, metrics: Metrics) -> None:
@@ -59,6 +61,10 @@ class Passes:
         # When its session ends as far as is known here; negative: passes that claim to last until then are gone.
         self._known: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._renewing: dict[tuple[str, int], asyncio.Future[int]] = {}
+        # The released tickets of each event, as they were last read, and those that were released here since then.
+        self._released: dict[str, AbstractSet[int]] = {}
+        self._released_here: dict[str, set[int]] = {}
+        self._learning: dict[str, asyncio.Future[None]] = {}
         sizes = metrics.histogram("daegi_renewals", "Sessions renewed in one script call", bounds=_BATCH_SIZES)
         self._batcher: Batcher[Renewal, int] = Batcher(self._flush, pending, sizes.labelled())
         self._highest = 0
@@ -78,13 +84,15 @@ class Passes:
 
         Without the event's site, which cannot be read while Redis is away, it asks nobody.
         """
-        key = token.event_id, token.ticket
-        known = self._known.get(key, 0)
-        if known < 0 and token.until <= -known:
-            return Honoured(Verdict.GONE)
-        until, now = max(token.until, known), self.now()
+        key, now = (token.event_id, token.ticket), self.now()
         if now is not None:
             self._seen[token.event_id] = now
+            if token.event_id not in self._versions:
+                await self._learn_first(token.event_id)
+        known = self._known.get(key, 0)
+        if self._is_released(token.event_id, token.ticket) or (known < 0 and token.until <= -known):
+            return Honoured(Verdict.GONE)
+        until = max(token.until, known)
         good = now is not None and now < until
         if good and not (site and self._is_due(token, until, now or 0, site)):
             return Honoured(Verdict.GOOD, until if until > token.until else None)
@@ -98,7 +106,7 @@ class Passes:
 
     def forget(self, event_id: str, ticket: int) -> None:
         """This ticket was released here: it is good no more."""
-        self._remember((event_id, ticket), _RELEASED)
+        self._released_here.setdefault(event_id, set()).add(ticket)
 
     async def run(self) -> None:
         """Learns once a second, until cancelled, which passes were released elsewhere."""
@@ -106,7 +114,9 @@ class Passes:
             await asyncio.sleep(random.uniform(0.8, 1.0))
             now = self.now() or 0
             self._seen = {event_id: at for event_id, at in self._seen.items() if now - at < _ACTIVE_MS}
-            self._versions = {event_id: it for event_id, it in self._versions.items() if event_id in self._seen}
+            for event_id in (self._versions.keys() | self._released_here.keys()) - self._seen.keys():
+                for kept in (self._versions, self._released, self._released_here):
+                    kept.pop(event_id, None)
             for event_id in list(self._seen):
                 try:
                     await self._learn_released(event_id)
@@ -119,14 +129,30 @@ class Passes:
         """Waits for the renewals in flight."""
         await self._batcher.drain()
 
+    async def _learn_first(self, event_id: str) -> None:
+        """Learns what was released of an event that was not watched, once however many ask."""
+        learning = self._learning.get(event_id)
+        if learning is None:
+            learning = self._learning[event_id] = asyncio.ensure_future(self._learn_released(event_id))
+            learning.add_done_callback(lambda _: self._learning.pop(event_id, None))
+        # Without Redis nobody can know: passes are good as they say.
+        with suppress(DaegiError):
+            await asyncio.shield(learning)
+
     async def _learn_released(self, event_id: str) -> None:
         if self._line.is_away(event_id):
             return
+        here = frozenset(self._released_here.get(event_id, ()))
         ended = await self._line.ended(event_id, self._versions.get(event_id, -1))
         self._versions[event_id] = ended.version
         self._highest = max(self._highest, ended.session_clock)
-        for ticket in ended.tickets or ():
-            self._remember((event_id, ticket), _RELEASED)
+        if ended.tickets is not None:
+            self._released[event_id] = ended.tickets
+            # What was released here before is among them, or its passes have run out.
+            self._released_here.get(event_id, set()).difference_update(here)
+
+    def _is_released(self, event_id: str, ticket: int) -> bool:
+        return ticket in self._released.get(event_id, ()) or ticket in self._released_here.get(event_id, ())
 
     def _is_due(self, token: PassToken, until: int, now: int, site: Site) -> bool:
         at_the_limit = site.session_limit is not None and until >= token.entered + site.session_limit
@@ -157,9 +183,7 @@ class Passes:
         deliver(renewed.ends)
 
     def _remember(self, key: tuple[str, int], until: int) -> None:
-        # What was released stays released: an answer that was on its way does not revive it.
-        if self._known.get(key) != _RELEASED:
-            self._known[key] = until
+        self._known[key] = until
         self._known.move_to_end(key)
         if len(self._known) > MOST_TICKETS:
             self._known.popitem(last=False)
