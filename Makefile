@@ -70,7 +70,7 @@ bench: $(READY) ## Compare with the original's ways and a no-op (15 minutes; nee
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group bench
 	@$(BIN)/python -m tests.load $(ARGS)
 
-chaos: $(READY) ## Kill, freeze and disconnect everything under load (15 minutes), with ARGS="--only api-killed"
+chaos: $(READY) ## Kill, freeze and disconnect everything under load (20 minutes), with ARGS="--only api-killed"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 observe: $(READY) ## Watch it under load with a real Prometheus: queries, dashboard, alerts (two minutes)

@@ -75,8 +75,11 @@ class Passes:
         self._highest = max(self._highest, now)
         return self._highest
 
-    async def honour(self, token: PassToken, site: Site, *, ask: bool = False) -> Honoured:
-        """What a pass of ours is worth now. Redis is asked if it has run out here, if a renewal is due, or on `ask`."""
+    async def honour(self, token: PassToken, site: Site | None, *, ask: bool = False) -> Honoured:
+        """What a pass of ours is worth now. Redis is asked if it has run out here, if a renewal is due, or on `ask`.
+
+        Without the event's site, which could not be read because Redis is unavailable, nobody is asked.
+        """
         key = token.event_id, token.ticket
         known = self._known.get(key, 0)
         if known < 0 and token.until <= -known:
@@ -93,6 +96,8 @@ class Passes:
         # Whoever is inside does not wait for a refusal: their pass can be renewed later.
         if good and not ask and (not self._is_due(token, until, now or 0, site) or self._pending.is_full):
             return Honoured(Verdict.GOOD, until if until > token.until else None)
+        if site is None:
+            return Honoured(Verdict.UNKNOWN)
         try:
             renewed = await self._renew(token, until)
         except (UnavailableError, OverloadedError):
@@ -147,7 +152,9 @@ class Passes:
         if ended.tickets is not None:
             self._released[event_id] = ended
 
-    def _is_due(self, token: PassToken, until: int, now: int, site: Site) -> bool:
+    def _is_due(self, token: PassToken, until: int, now: int, site: Site | None) -> bool:
+        if site is None:
+            return False
         at_the_limit = site.session_limit is not None and until >= token.entered + site.session_limit
         return not at_the_limit and until - now < site.session_ttl * 7 / 8
 

@@ -1,6 +1,6 @@
 """The long tests of survival: real processes are killed, frozen, cut off and replaced while people come (`make chaos`).
 
-    python -m tests.chaos                              all of it, about 15 minutes
+    python -m tests.chaos                              all of it, about 20 minutes
     python -m tests.chaos --only api-killed --seconds 300 --seed 7
 
 Each scenario has its own Redis, api processes and workers. Every answer that people get is recorded. At the end it is

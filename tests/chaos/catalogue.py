@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import api, linked, redis, rollout, worker
+from tests.chaos.scenarios import api, linked, redis, rollout, visitors, worker
 from tests.chaos.scenarios.fail_over import masters_killed
 
 SCENARIOS: Final = (
@@ -19,6 +19,7 @@ SCENARIOS: Final = (
     Scenario("rollout", "a rolling restart, two versions", 30, rollout.rolling),
     Scenario("fail-over", "SIGKILL of a cluster's master, 1 ack", 80, partial(masters_killed, acks=1), times=20),
     Scenario("fail-over-bare", "SIGKILL of a cluster's master, no acks", 30, partial(masters_killed, acks=0)),
+    Scenario("visitors", "SIGKILL of an api, a master, a worker; 200 inside", 200, visitors.come_and_go, times=3),
     Scenario("model", "any steps, damage and repair, against a model", 60, linked.model),
     Scenario("fuzz", "requests of any kind", 30, linked.fuzz),
     Scenario("overload", "1.5 and 3 x the maximum, 20 x the connections", 90, linked.overload),

@@ -129,6 +129,10 @@ class Stage:
 
     # Who comes
 
+    def begin(self) -> None:
+        """The seconds of faults are counted from now on."""
+        self._began = time.monotonic()
+
     @asynccontextmanager
     async def people(
         self,
@@ -147,7 +151,7 @@ class Stage:
         client = Client(ports, keep)
         world = World(client, self.ledger, self.gauge, self.random)
         self.crowd = Crowd(world, events, rate)
-        self._began = time.monotonic()
+        self.begin()
         try:
             async with self.crowd:
                 yield self.crowd
@@ -156,7 +160,7 @@ class Stage:
                 audit = Audit(self.ledger, opened, client)
                 await audit.run(events)
                 self.outcome.totals = audit.totals
-            self._judge()
+            self.judge()
         finally:
             client.close()
 
@@ -176,15 +180,8 @@ class Stage:
         if not kept:
             self.outcome.failures.append(text)
 
-    def _count(self, crowd: Crowd) -> None:
-        gauge, outcome = self.gauge, self.outcome
-        outcome.seconds, outcome.people, outcome.requests = crowd.seconds, crowd.people, gauge.requests
-        outcome.refused, outcome.broken, outcome.unconnected = gauge.refused, gauge.broken, gauge.unconnected
-        outcome.refusals = dict(gauge.refusals)
-        outcome.gap, outcome.longest_wait = gauge.worst_gap(), gauge.longest_wait()
-        self.expect(not crowd.unanswered, f"{crowd.unanswered} people had no answer at the end")
-
-    def _judge(self) -> None:
+    def judge(self) -> None:
+        """Makes failures of the promises that were not kept, as the ledger has them."""
         outcome, misses = self.outcome, list(self.ledger.unforgiven())
         outcome.lost, outcome.double = self.ledger.count(LOST), self.ledger.count(DOUBLE)
         if self.ledger.forgiven:
@@ -194,3 +191,11 @@ class Stage:
         outcome.failures += [f"{miss.kind}: {miss.text}" for miss in misses[:_TOLD]]
         if len(misses) > _TOLD:
             outcome.failures.append(f"and {len(misses) - _TOLD} more of that kind")
+
+    def _count(self, crowd: Crowd) -> None:
+        gauge, outcome = self.gauge, self.outcome
+        outcome.seconds, outcome.people, outcome.requests = crowd.seconds, crowd.people, gauge.requests
+        outcome.refused, outcome.broken, outcome.unconnected = gauge.refused, gauge.broken, gauge.unconnected
+        outcome.refusals = dict(gauge.refusals)
+        outcome.gap, outcome.longest_wait = gauge.worst_gap(), gauge.longest_wait()
+        self.expect(not crowd.unanswered, f"{crowd.unanswered} people had no answer at the end")

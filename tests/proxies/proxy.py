@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -108,13 +109,17 @@ class Proxy(ABC):
 
 
 class Nginx(Proxy):
-    """nginx, unprivileged, in the foreground."""
+    """nginx, unprivileged, in the foreground. It may know of `more_gates`, as where several api processes run."""
 
     name, program, dialect = "nginx", "nginx", "nginx"
 
+    def __init__(self, *, gate: int, shop: int, event: str, more_gates: Sequence[int] = ()) -> None:
+        super().__init__(gate=gate, shop=shop, event=event)
+        self._gates = (gate, *more_gates)
+
     def configure(self) -> list[str]:
         changes = {
-            "127.0.0.1:8000": f"{LOCALHOST}:{self.gate}",
+            "server 127.0.0.1:8000;": " ".join(f"server {LOCALHOST}:{gate};" for gate in self._gates),
             "127.0.0.1:9000": f"{LOCALHOST}:{self.shop}",
             "listen 80;": f"listen {LOCALHOST}:{self.port};",
             "gate/checkout/nginx": f"gate/{self.event}/nginx",
@@ -124,7 +129,7 @@ class Nginx(Proxy):
         temporary = "\n".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)
         (self.folder / "nginx.conf").write_text(
             f"daemon off; worker_processes 1; pid {self.folder}/nginx.pid; error_log {self.folder}/error.log info;\n"
-            "events { worker_connections 256; }\n"
+            "worker_rlimit_nofile 8192; events { worker_connections 4096; }\n"
             f"http {{ access_log off; {temporary}\ninclude {self.folder}/daegi.conf; }}\n"
         )
         return [

@@ -30,6 +30,23 @@ class Answer(NamedTuple):
         return str(self.body.get("error", {}).get("code", "")) if self.status >= 400 else ""
 
 
+class Page(NamedTuple):
+    """An answer as it came; the names of headers are in lower case."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    content: bytes
+
+    def header(self, name: str) -> str:
+        """The first value of a header, '' without one."""
+        return next((value for known, value in self.headers if known == name), "")
+
+    @property
+    def retry_after(self) -> float:
+        """In s, 0 without one."""
+        return float(self.header("retry-after") or 0)
+
+
 class NoAnswerError(Exception):
     """There was no answer. Unless the connection was `refused`, the request may have been executed."""
 
@@ -52,15 +69,22 @@ class Client:
     async def ask(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request; raises NoAnswerError."""
+        """One request with an answer in JSON; raises NoAnswerError."""
         content = b"" if body is None else msgspec.json.encode(body)
-        lines = [f"{method} {path} HTTP/1.1", "Host: daegi", f"Content-Length: {len(content)}"]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        page = await self.fetch(method, path, content, headers)
+        return Answer(page.status, msgspec.json.decode(page.content), page.retry_after)
+
+    async def fetch(
+        self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Page:
+        """One request, whatever the answer is; raises NoAnswerError."""
+        lines = [f"{method} {path} HTTP/1.1", f"Content-Length: {len(content)}"]
+        lines += [f"{name}: {value}" for name, value in {"Host": "daegi", **(headers or {})}.items()]
         port, (reader, writer) = await self._connection()
         try:
             async with asyncio.timeout(TIMEOUT):
                 writer.write("\r\n".join([*lines, "", ""]).encode() + content)
-                answer, keep = await _read(reader)
+                page, keep = await _read(reader)
         except TimeoutError:
             writer.transport.abort()
             raise NoAnswerError(f"nothing within {TIMEOUT:.0f} s") from None
@@ -74,7 +98,7 @@ class Client:
             self._idle[port].append((_now(), (reader, writer)))
         else:
             writer.transport.abort()
-        return answer
+        return page
 
     def close(self) -> None:
         """Closes idle connections."""
@@ -101,10 +125,10 @@ class Client:
         raise NoAnswerError("nobody listens", refused=True)
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[Answer, bool]:
+async def _read(reader: asyncio.StreamReader) -> tuple[Page, bool]:
     head = await reader.readuntil(b"\r\n\r\n")
-    first, *lines = head.lower().split(b"\r\n")
-    headers = dict(line.split(b": ", 1) for line in lines if line)
-    body = await reader.readexactly(int(headers[b"content-length"]))
-    answer = Answer(int(first.split()[1]), msgspec.json.decode(body), float(headers.get(b"retry-after", 0)))
-    return answer, headers.get(b"connection") != b"close"
+    first, *lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.split(": ", 1) for line in lines if line)
+    page = Page(int(first.split()[1]), [(name.lower(), value) for name, value in pairs], b"")
+    page = page._replace(content=await reader.readexactly(int(page.header("content-length"))))
+    return page, page.header("connection").lower() != "close"
