@@ -33,9 +33,10 @@ class Asked(NamedTuple):
         return cls(_bounded(_single(request, uri)), (_single(request, method) or "").upper())
 
 
-def is_preflight(request: Request, asked: Asked) -> bool:
+def is_preflight(request: Request, dialect: Dialect) -> bool:
     """Whether a browser asks what it may do: it sends no cookies with that, and the site has to answer."""
-    return asked.method == "OPTIONS" and bool(request.header_values("access-control-request-method"))
+    asks = request.header_values("access-control-request-method")
+    return bool(asks) and Asked.read(request, dialect).method == "OPTIONS"
 
 
 def is_document(request: Request) -> bool:

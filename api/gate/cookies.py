@@ -1,6 +1,5 @@
 """The cookies of a visitor: which place in line is theirs, and which pass."""
 
-from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
@@ -67,11 +66,16 @@ class Cookies:
         return (request.header("x-forwarded-proto") or "").partition(",")[0].strip().lower() == "https"
 
     def _values(self, request: Request, name: str) -> list[str]:
-        wanted = {self._full_name(name, secure=True)}
-        if not self.is_secure(request):
-            # Over https it may be another subdomain's: whoever has its probe has the same place.
-            wanted.add(name)
-        return [value for known, value in _pairs(request) if known in wanted][:MOST_VALUES]
+        full_name, values = self._full_name(name, secure=True), []
+        for header in request.header_values("cookie"):
+            if name not in header:
+                continue
+            for part in header.split(";"):
+                known, separator, value = part.strip().partition("=")
+                # Over https one without the prefix may come from a subdomain: whoever has its probe has the same place.
+                if separator and (known == full_name or (known == name and not self.is_secure(request))):
+                    values.append(value.strip('"'))
+        return values[:MOST_VALUES]
 
     def _set(self, request: Request, name: str, value: str, *attributes: str) -> Header:
         secure = self.is_secure(request)
@@ -85,11 +89,3 @@ class Cookies:
     def _full_name(self, name: str, *, secure: bool) -> str:
         # With the prefix a browser takes it from this very host alone, over https.
         return f"__Host-{name}" if secure and not self._domain else name
-
-
-def _pairs(request: Request) -> Iterator[tuple[str, str]]:
-    for header in request.header_values("cookie"):
-        for part in header.split(";"):
-            name, separator, value = part.strip().partition("=")
-            if separator:
-                yield name, value.strip('"')

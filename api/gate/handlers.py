@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -28,14 +27,6 @@ _NO_STORE: Header = ("cache-control", "no-store")
 
 PageFor = Callable[[Request, str, str], Response]
 """A page for a person who asked for an event's site, with the URL that they may go on to."""
-
-
-class _Seen(NamedTuple):
-    """The best of the passes that a visitor showed, and the new one that they need if it was renewed."""
-
-    verdict: Verdict
-    token: PassToken | None = None
-    renewed: str | None = None
 
 
 class Gate:
@@ -95,40 +86,41 @@ class Gate:
 
     async def _authorize(self, request: Request, dialect: Dialect) -> Response:
         event_id = request.parameters["event_id"]
-        asked = Asked.read(request, dialect)
-        if is_preflight(request, asked):
+        if is_preflight(request, dialect):
             return self._let_through("preflight")
         tokens = self._genuine(request, event_id)
         try:
             site = await self._sites.get(event_id)
         except UnavailableError:
             # Redis went away before this process was first asked about the event. Its passes are good all the same.
-            seen = await self._best(tokens, None)
-            if seen.verdict is Verdict.GOOD and seen.token:
-                return self._welcome(request, seen.token, seen.renewed)
-            return self._unavailable(request, dialect, asked, event_id)
+            if welcome := await self._by_pass(request, tokens, None):
+                return welcome
+            return self._unavailable(request, dialect, event_id)
         if site is None:
             raise HttpError(404, "EVENT_NOT_FOUND", "this event is not declared (admin PUT)")
-        seen = await self._best(tokens, site)
-        if seen.verdict is Verdict.GOOD and seen.token:
-            return self._welcome(request, seen.token, seen.renewed)
+        if welcome := await self._by_pass(request, tokens, site):
+            return welcome
         if self._is_out(event_id):
             if self._stays_open(event_id, site):
                 return self._let_through("open", ("x-daegi-mode", "open"))
-            return self._unavailable(request, dialect, asked, event_id)
-        return self._to_the_room(request, dialect, asked, event_id, site)
+            return self._unavailable(request, dialect, event_id)
+        return self._to_the_room(request, dialect, event_id, site)
 
-    async def _best(self, tokens: list[PassToken], site: Site | None) -> _Seen:
-        verdict = Verdict.GONE
+    async def _by_pass(self, request: Request, tokens: list[PassToken], site: Site | None) -> Response | None:
+        """The answer to somebody with a good pass; it gives them the new one if it was renewed."""
         for token in tokens:
-            honoured = await self._passes.honour(token, site)
-            if honoured.verdict is Verdict.GOOD:
-                until = honoured.until
-                renewed = until and self._signer.pass_token(token.event_id, token.ticket, token.entered, until)
-                return _Seen(Verdict.GOOD, token, renewed or None)
-            if honoured.verdict is Verdict.UNKNOWN:
-                verdict = Verdict.UNKNOWN
-        return _Seen(verdict)
+            verdict, until = await self._passes.honour(token, site)
+            if verdict is Verdict.GOOD:
+                headers: tuple[Header, ...] = (
+                    ("x-daegi-ticket", str(token.ticket)),
+                    ("x-daegi-event", token.event_id),
+                    ("x-daegi-entered", str(token.entered)),
+                )
+                if until:
+                    renewed = self._signer.pass_token(token.event_id, token.ticket, token.entered, until)
+                    headers = (*headers, self._cookies.set_pass(request, token.event_id, renewed))
+                return self._let_through("pass", *headers)
+        return None
 
     def _genuine(self, request: Request, event_id: str) -> list[PassToken]:
         """The passes for this event among the cookies, the one that lasts longest first."""
@@ -140,23 +132,15 @@ class Gate:
                 continue
             if token.event_id == event_id:
                 found.append(token)
-        return sorted(found, key=lambda token: -token.until)
-
-    def _welcome(self, request: Request, token: PassToken, renewed: str | None) -> Response:
-        headers: tuple[Header, ...] = (
-            ("x-daegi-ticket", str(token.ticket)),
-            ("x-daegi-event", token.event_id),
-            ("x-daegi-entered", str(token.entered)),
-        )
-        if renewed:
-            headers = (*headers, self._cookies.set_pass(request, token.event_id, renewed))
-        return self._let_through("pass", *headers)
+        found.sort(key=lambda token: -token.until)
+        return found
 
     def _let_through(self, outcome: str, *headers: Header) -> Response:
         self._answers.add(1, outcome)
         return Response(200, b"", (_NO_STORE, *headers))
 
-    def _to_the_room(self, request: Request, dialect: Dialect, asked: Asked, event_id: str, site: Site) -> Response:
+    def _to_the_room(self, request: Request, dialect: Dialect, event_id: str, site: Site) -> Response:
+        asked = Asked.read(request, dialect)
         after = asked.url if asked.url and is_safe(asked.url, site.room.targets) else site.room.home
         room = f"{ROOM_PATH}{event_id}?next={quote(after, safe='/')}"
         navigation = is_navigation(request, asked.method)
@@ -182,10 +166,11 @@ class Gate:
         away = time.monotonic() - self._away_since[event_id]
         return site.room.on_outage == "open" and away <= self._fail_open_seconds
 
-    def _unavailable(self, request: Request, dialect: Dialect, asked: Asked, event_id: str) -> Response:
+    def _unavailable(self, request: Request, dialect: Dialect, event_id: str) -> Response:
         """503: a page for a person, unless the proxy shows its own. Raises UnavailableError for everybody else."""
         self._answers.add(1, "unavailable")
         if dialect == "nginx" or not is_document(request):
             raise UnavailableError
+        asked = Asked.read(request, dialect)
         after = asked.url if asked.url and is_safe(asked.url, ()) else "/"
         return self._outage_page(request, event_id, after)

@@ -109,4 +109,5 @@ def test_a_forms_post_is_a_document_and_no_navigation() -> None:
 def test_a_preflight_is_options_that_asks_for_a_method(
     headers: list[tuple[str, str]], method: str, expected: bool
 ) -> None:
-    assert is_preflight(asked_by(headers), Asked("/", method)) is expected
+    assert is_preflight(asked_by([*headers, ("X-Forwarded-Method", method)]), "nginx") is expected
+    assert is_preflight(asked_by(headers, method=method), "envoy") is expected
