@@ -29,9 +29,12 @@ class Balancer:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self._ready.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Whoever was being accepted just now is turned away.
+        await asyncio.sleep(0.01)
 
     def add(self, port: int) -> None:
         """A backend; it is used once it is ready."""

@@ -43,10 +43,13 @@ class Relay:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self.refusing = True
         self.cut()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Whoever was being accepted just now is refused.
+        await asyncio.sleep(0.01)
 
     @property
     def url(self) -> str:
