@@ -61,7 +61,7 @@ async def answering(page: Any, call: str, body: object, status: int = 200, **hea
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         await route.fulfill(status=status, headers=named, **text)
 
-    await page.unroute(f"**/{call}?*")
+    # The newest is asked first. Without an older one, meanwhile, a call would get through to the server.
     await page.route(f"**/{call}?*", answer)
     return asked
 
