@@ -123,6 +123,21 @@ async def test_promises_are_kept_though_many_stay_away(make_room: MakeRoom, stay
     assert crowd.seconds < LIFE
 
 
+async def test_under_a_full_cap_the_measured_rate_counts_while_it_is_the_lower_one(small: Room) -> None:
+    await small.line.configure(small.event, {"max_active": "20", "session_ttl": "100000"})
+    tickets = await small.join(200)
+    await small.poll(*tickets)
+    assert len(await small.admit(*tickets)) == 20
+    # People stay for longer than session_ttl: 1 goes in 20 s.
+    for seconds, rate in ((0, 0.05), (59, 0.05), (61, 0.2)):
+        await small.redis.execute_command(
+            "HSET", small.keys.state, "eta_rate", 0.05, "eta_at", small.now - seconds * 1000
+        )
+        assert (await small.standing()).eta_rate == pytest.approx(rate, rel=0.02)
+    await small.redis.execute_command("HSET", small.keys.state, "eta_rate", 5, "eta_at", small.now)
+    assert (await small.standing()).eta_rate == pytest.approx(0.2, rel=0.02)
+
+
 async def test_under_a_cap_people_enter_as_fast_as_sessions_end(small: Room) -> None:
     await small.line.configure(small.event, {"max_active": "20", "session_ttl": "100000"})
     last = (await small.join(200))[-1]

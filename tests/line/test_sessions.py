@@ -508,7 +508,7 @@ async def test_a_session_that_was_put_back_lasts_as_long_as_any_of_its_passes(ca
     else:
         # A replica that was behind took over: nobody knows what it lacks.
         await capped.redis.zrem(capped.keys.sessions, longer.ticket)
-        await capped.redis.hincrby(capped.keys.state, "active", -1)  # type: ignore[misc]
+        await capped.redis.hincrby(capped.keys.state, "active", -1)  # type: ignore[misc] # redis-py
         await renew(capped, longer)
     assert (await ends(capped))[longer.ticket] == longer.until + SLACK * 1000 - capped.now
 
@@ -784,6 +784,16 @@ async def test_a_verified_users_new_session_ends_their_older_one(capped: Room, w
     # The older one's slot is free once every gate knows.
     capped.clock.advance(3)
     assert len(await let_in(capped, 3)) == 2
+
+
+async def test_each_new_session_of_a_verified_user_ends_the_one_before(capped: Room) -> None:
+    held = []
+    for _ in range(3):
+        held.append(await ann_comes_in(capped, walks=True))
+        # The session before is pruned meanwhile.
+        capped.clock.advance(4)
+        await capped.poll(held[-1].ticket)
+    assert await renew(capped, *held) == [held[-1]._replace(until=capped.now + TTL * 1000)]
 
 
 async def ann_comes_in(room: Room, *, walks: bool) -> Renewal:

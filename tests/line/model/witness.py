@@ -127,7 +127,8 @@ class Witness:
                 self._let_in[ticket] = at
             else:
                 assert issued == known or (issued == now and now - known >= pass_ttl), "one reservation a ticket"
-            assert entered <= issued
+            # Given again it may be of a time that is yet to come: the clock jumped back, and the state was lost.
+            assert entered <= issued <= max(now, known or 0)
             assert now < until == now + ttl
             self._issued[ticket] = issued
             self._departs(ticket)

@@ -45,9 +45,9 @@ local function count_turns(event, called, absent)
   called = (state.turns_called or 0) + called
   -- People who have gone stand together at the head after a pause, say, which tells nothing of those behind them.
   absent = min((state.turns_absent or 0) + absent, called)
-  -- Whoever enters has done so 2.5 s after the call: they poll every 2 s.
   -- Who walked in past an empty line, or was called by an older version, was not counted as called.
   uncounted = max(uncounted, admitted - called)
+  -- Whoever enters has done so 2.5 s after the call: they poll every 2 s.
   local undecided = call('ZCOUNT', CALLED, '(' .. int(now - 2500), int(now))
   if called + absent > max(200, 4 * event.capacity) then
     called, absent = (called + undecided) / 2, absent / 2
