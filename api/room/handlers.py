@@ -1,10 +1,7 @@
 """The waiting room: a page for people. It keeps their place and their pass in cookies, and sends them on."""
 
-import os
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 from urllib.parse import quote
@@ -17,7 +14,7 @@ from api.gate.asked import is_navigation
 from api.gate.cookies import Cookies
 from api.gate.passes import Passes, Verdict
 from api.http.errors import HttpError
-from api.http.request import Request, query_parameter
+from api.http.request import Request
 from api.http.response import Header, Response, json_response, retry_after, rfc3339
 from api.http.router import Route
 from api.queue.batched_line import BatchedLine
@@ -27,21 +24,29 @@ from api.queue.join_limit import JoinLimit
 from api.room.assets import PATH as ASSETS
 from api.room.assets import load_assets, takes_gzip
 from api.room.pages import Page, headers, is_shared, render, shared
-from api.room.texts import State, Texts, language, texts_in
+from api.room.texts import State
+from api.room.visits import (
+    Visit,
+    find_next,
+    new_probe,
+    probed_url,
+    refuse_foreign,
+    see_other,
+    texts_for,
+    wants_json,
+    was_probed,
+)
 from api.room.wait import spread
-from api.serving.next_url import ROOM_PATH, as_location, is_safe
+from api.serving.next_url import ROOM_PATH
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
 from api.serving.sites import Site, Sites
 from shared.errors import DaegiError, InvalidTokenError
 from shared.line.line import Join, Line
 from shared.telemetry.metrics import Metrics
-from shared.tokens.signer import Signer, WaitingToken
+from shared.tokens.signer import PassToken, Signer, WaitingToken
 
 _RETRY_SECONDS = 5
-_PROBE_SECONDS = 60
-_MOST_QUERY = 1024
-"""Characters of a query that is remembered."""
 
 _STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
 
@@ -54,24 +59,14 @@ _NOT_YET = frozenset({"NOT_READY", "EVENT_PAUSED"})
 """Refusals of an enter that leave the place as it is."""
 
 
-class _Visit(NamedTuple):
-    """A request for the room of an event: the site behind it, and where the visitor goes afterwards."""
+class _LetIn(NamedTuple):
+    """Somebody has a good pass: where they go with it, and the cookies that they need."""
 
-    event_id: str
-    site: Site
-    next_url: str
-
-    @property
-    def base(self) -> str:
-        return f"{ROOM_PATH}{self.event_id}"
-
-    @property
-    def url(self) -> str:
-        """The page itself."""
-        return f"{self.base}?next={quote(self.next_url, safe='')}"
+    url: str
+    cookies: tuple[Header, ...]
 
 
-_Act = Callable[[Request, _Visit], Awaitable[Response]]
+_Act = Callable[[Request, Visit], Awaitable[Response]]
 
 
 class Room:
@@ -123,7 +118,7 @@ class Room:
     def refusal_page(self, request: Request, event_id: str, next_url: str) -> Response:
         """What the gate answers to a form that was sent without a pass: nothing of it has been done."""
         page = Page(state="not_sent", base=f"{ROOM_PATH}{event_id}", event_id=event_id, next_url=next_url)
-        return Response(429, render(page, _texts(request)), (*headers(page), retry_after(_RETRY_SECONDS)))
+        return Response(429, render(page, texts_for(request)), (*headers(page), retry_after(_RETRY_SECONDS)))
 
     async def show(self, request: Request) -> Response:
         """GET /waiting-room/{event_id}?next="""
@@ -138,9 +133,9 @@ class Room:
         """POST /waiting-room/{event_id}/join"""
         return await self._acted(request, self._join)
 
-    async def _join(self, request: Request, visit: _Visit) -> Response:
-        if arrived := await self._sent_on(request, visit):
-            return arrived
+    async def _join(self, request: Request, visit: Visit) -> Response:
+        if let_in := await self._renewed_pass(request, visit):
+            return _sent_on(request, let_in)
         if self._join_limit is not None:
             self._join_limit.take(request)
         who = self._identity.identify(request, None)
@@ -153,13 +148,13 @@ class Room:
             raise answer
         joined = self._decode_join(answer.body)
         cookie = self._cookies.set_waiting(request, visit.event_id, joined.waiting_token)
-        return self._done(request, visit.url, answer.adding((cookie,)), cookie)
+        return answer.adding((cookie,)) if wants_json(request) else see_other(visit.url, cookie)
 
     async def place(self, request: Request) -> Response:
         """GET /waiting-room/{event_id}/place"""
         visit = await self._visit(request)
-        if not self._cookies.waiting(request, visit.event_id) and (arrived := await self._sent_on(request, visit)):
-            return arrived
+        if not self._cookies.waiting(request, visit.event_id) and (let_in := await self._renewed_pass(request, visit)):
+            return _sent_on(request, let_in)
         token = self._waiting(request, visit)
         answer = await self._queue.status_of(token)
         status = self._decode_status(answer.body)
@@ -172,41 +167,40 @@ class Room:
         """POST /waiting-room/{event_id}/enter"""
         return await self._acted(request, self._go_in)
 
-    async def _go_in(self, request: Request, visit: _Visit) -> Response:
-        if arrived := await self._sent_on(request, visit):
-            return arrived
+    async def _go_in(self, request: Request, visit: Visit) -> Response:
+        if let_in := await self._renewed_pass(request, visit):
+            return _sent_on(request, let_in)
         text = self._waiting(request, visit)
-        cookies = await self._enter(request, visit, self._signer.verify_waiting(text))
-        return self._done(request, visit.next_url, json_response(200, {"location": visit.next_url}, *cookies), *cookies)
+        return _sent_on(request, await self._enter(request, visit, self._signer.verify_waiting(text)))
 
     async def leave(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/leave"""
         return await self._acted(request, self._leave)
 
-    async def _leave(self, request: Request, visit: _Visit) -> Response:
+    async def _leave(self, request: Request, visit: Visit) -> Response:
         for _, token in self._places(self._cookies.waiting(request, visit.event_id), visit.event_id):
             await self._batched.leave(visit.event_id, token.ticket)
         forget = self._cookies.forget_waiting(request, visit.event_id)
-        if _wants_json(request):
+        if wants_json(request):
             return json_response(200, {"status": "left"}, forget)
         return self._page(request, visit, "left").adding((forget,))
 
-    async def _show(self, request: Request, visit: _Visit) -> Response:
-        if cookie := await self._renewed_pass(request, visit):
-            return _see_other(visit.next_url, cookie)
+    async def _show(self, request: Request, visit: Visit) -> Response:
+        if let_in := await self._renewed_pass(request, visit):
+            return see_other(let_in.url, *let_in.cookies)
         if waiting := self._cookies.waiting(request, visit.event_id):
             return await self._show_place(request, visit, waiting)
         probed = self._cookies.probe(request, visit.event_id)
         if probed is None:
-            if _was_probed(request):
+            if was_probed(request):
                 return self._page(request, visit, "cookies_off")
-            cookie = self._cookies.set_probe(request, visit.event_id, _new_probe())
-            return _see_other(f"{visit.url}&probe={int(time.time())}", cookie)
-        if is_navigation(request, request.method) and (cookie := await self._walk_in(request, visit)):
-            return _see_other(visit.next_url, cookie)
+            cookie = self._cookies.set_probe(request, visit.event_id, new_probe())
+            return see_other(probed_url(visit), cookie)
+        if is_navigation(request, request.method) and (let_in := await self._walk_in(request, visit)):
+            return see_other(let_in.url, *let_in.cookies)
         return self._page(request, visit, "join")
 
-    async def _show_place(self, request: Request, visit: _Visit, waiting: list[str]) -> Response:
+    async def _show_place(self, request: Request, visit: Visit, waiting: list[str]) -> Response:
         try:
             token = self._newest(waiting, visit.event_id)
             answer = await self._queue.status_of(token)
@@ -215,8 +209,8 @@ class Room:
         status = self._decode_status(answer.body)
         if status.status != "waiting" and is_navigation(request, request.method):
             try:
-                cookies = await self._enter(request, visit, self._signer.verify_waiting(token))
-                return _see_other(visit.next_url, *cookies)
+                let_in = await self._enter(request, visit, self._signer.verify_waiting(token))
+                return see_other(let_in.url, *let_in.cookies)
             except HttpError as error:
                 if error.code not in _NOT_YET:
                     return self._expired(request, visit)
@@ -236,7 +230,7 @@ class Room:
             approximate=status.approximate,
         ).adding((cookie,))
 
-    def _state(self, status: StatusResponse, visit: _Visit) -> State:
+    def _state(self, status: StatusResponse, visit: Visit) -> State:
         if status.status != "waiting":
             return "ready"
         standing = self._positions.standing(visit.event_id)
@@ -248,21 +242,15 @@ class Room:
         full = visit.site.max_active is not None and standing.tokens <= 0 < standing.rate
         return "full" if full else "waiting"
 
-    def _expired(self, request: Request, visit: _Visit) -> Response:
+    def _expired(self, request: Request, visit: Visit) -> Response:
         forget = self._cookies.forget_waiting(request, visit.event_id)
         return self._page(request, visit, "expired").adding((forget,))
 
-    async def _sent_on(self, request: Request, visit: _Visit) -> Response | None:
-        """Where somebody with a good pass goes: another of their tabs, or a friend's click, was faster."""
-        cookie = await self._renewed_pass(request, visit)
-        return cookie and self._done(
-            request, visit.next_url, json_response(200, {"location": visit.next_url}, cookie), cookie
-        )
+    async def _renewed_pass(self, request: Request, visit: Visit) -> _LetIn | None:
+        """Somebody whose pass is still good: another of their tabs, or a friend's click, was faster.
 
-    async def _renewed_pass(self, request: Request, visit: _Visit) -> Header | None:
-        """The cookie of a pass that is still good, set anew: else room and gate would send each other the visitor.
-
-        For the same reason Redis is asked: another process's gate may know of a release, or of a later time, already.
+        The cookie is set anew: else room and gate would send each other the visitor. For the same reason Redis is
+        asked: another process's gate may know of a release, or of a later time, already.
         """
         for text in self._cookies.passes(request, visit.event_id):
             try:
@@ -274,12 +262,11 @@ class Room:
             honoured = await self._passes.honour(token, visit.site, ask=True)
             if honoured.verdict is Verdict.GOOD:
                 until = honoured.until or token.until
-                new = self._signer.pass_token(token.event_id, token.ticket, token.entered, until)
-                return self._cookies.set_pass(request, visit.event_id, new)
+                return self._let_in(request, visit, PassToken(token.event_id, token.ticket, token.entered, until))
         return None
 
-    async def _walk_in(self, request: Request, visit: _Visit) -> Header | None:
-        """The cookie of somebody who need not wait, if nobody does."""
+    async def _walk_in(self, request: Request, visit: Visit) -> _LetIn | None:
+        """Somebody who need not wait, if nobody does."""
         if self._positions.somebody_waits(visit.event_id):
             # A crowd that looks at the page costs Redis nothing.
             return None
@@ -293,29 +280,35 @@ class Room:
         if walked is None:
             return None
         self._walk_ins.add()
-        token = self._signer.pass_token(visit.event_id, walked.ticket, walked.entered, walked.until)
-        return self._cookies.set_pass(request, visit.event_id, token)
+        return self._let_in(request, visit, PassToken(visit.event_id, walked.ticket, walked.entered, walked.until))
 
-    async def _enter(self, request: Request, visit: _Visit, token: WaitingToken) -> tuple[Header, ...]:
-        """The cookies of somebody who is let in. Raises HttpError if it is not their turn."""
+    async def _enter(self, request: Request, visit: Visit, token: WaitingToken) -> _LetIn:
+        """Lets somebody in from the line. Raises HttpError if it is not their turn."""
         entered = await self._queue.let_in(token)
-        new = self._signer.pass_token(token.event_id, token.ticket, entered.entered, entered.until)
-        return (
-            self._cookies.set_pass(request, visit.event_id, new),
-            self._cookies.forget_waiting(request, visit.event_id),
-            # Joins are told apart by it: whoever comes again joins anew, with a new place.
-            self._cookies.set_probe(request, visit.event_id, _new_probe()),
+        let_in = self._let_in(request, visit, PassToken(token.event_id, token.ticket, entered.entered, entered.until))
+        return let_in._replace(
+            cookies=(
+                *let_in.cookies,
+                self._cookies.forget_waiting(request, visit.event_id),
+                # Joins are told apart by it: whoever comes again joins anew, with a new place.
+                self._cookies.set_probe(request, visit.event_id, new_probe()),
+            )
         )
 
-    async def _visit(self, request: Request) -> _Visit:
+    def _let_in(self, request: Request, visit: Visit, token: PassToken) -> _LetIn:
+        """What everybody gets who has a good pass."""
+        text = self._signer.pass_token(token.event_id, token.ticket, token.entered, token.until)
+        return _LetIn(visit.next_url, (self._cookies.set_pass(request, visit.event_id, text),))
+
+    async def _visit(self, request: Request) -> Visit:
         """Raises HttpError 404 for an event without a room, 400 for a `next` elsewhere."""
         site = await self._site(request)
-        next_url = _next_url(request, site)
+        next_url = find_next(request, site)
         if next_url is None:
             raise HttpError(
                 400, "INVALID_REQUEST", "next has to be a path of this site, or of one of the event's targets"
             )
-        return _Visit(request.parameters["event_id"], site, next_url)
+        return Visit(request.parameters["event_id"], site, next_url)
 
     async def _site(self, request: Request) -> Site:
         """Raises HttpError 404 for an event without a room."""
@@ -329,8 +322,8 @@ class Room:
 
         Raises HttpError 403 if another site sends it.
         """
-        _refuse_foreign(request)
-        if _wants_json(request):
+        refuse_foreign(request)
+        if wants_json(request):
             return await act(request, await self._visit(request))
         return await self._in_words(request, act)
 
@@ -340,8 +333,8 @@ class Room:
         base, visit = f"{ROOM_PATH}{quote(event_id, safe='')}", None
         try:
             site = await self._site(request)
-            next_url = _next_url(request, site)
-            visit = _Visit(event_id, site, next_url or site.room.home)
+            next_url = find_next(request, site)
+            visit = Visit(event_id, site, next_url or site.room.home)
             if next_url is None:
                 return self._page(request, visit, "bad_link")
             return await act(request, visit)
@@ -358,9 +351,9 @@ class Room:
             if visit is None or request.method != "POST":
                 raise
             # The page tells how it stands: their place, or that there is none.
-            return _see_other(visit.url)
+            return see_other(visit.url)
 
-    def _waiting(self, request: Request, visit: _Visit) -> str:
+    def _waiting(self, request: Request, visit: Visit) -> str:
         waiting = self._cookies.waiting(request, visit.event_id)
         if not waiting:
             raise HttpError(400, "MISSING_TOKEN", "there is no place in line in the cookies: join")
@@ -380,15 +373,12 @@ class Room:
                 if token.event_id == event_id:
                     yield text, token
 
-    def _visitor_key(self, request: Request, visit: _Visit) -> bytes:
+    def _visitor_key(self, request: Request, visit: Visit) -> bytes:
         """The probe cookie makes one join of a double click, and one person of two tabs."""
         probe = self._cookies.probe(request, visit.event_id)
         return blake2b(probe.encode(), digest_size=16).digest() if probe else b""
 
-    def _done(self, request: Request, url: str, answer: Response, *cookies: Header) -> Response:
-        return answer if _wants_json(request) else _see_other(url, *cookies)
-
-    def _page(self, request: Request, visit: _Visit, state: State, **place: object) -> Response:
+    def _page(self, request: Request, visit: Visit, state: State, **place: object) -> Response:
         room = visit.site.room
         page = Page(
             state=state,
@@ -407,53 +397,16 @@ class Room:
         status = _STATUS.get(page.state, 200)
         extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if page.state in _STATE_OF.values() else ()
         if not is_shared(page):
-            return Response(status, render(page, _texts(request)), (*headers(page), *extra))
+            return Response(status, render(page, texts_for(request)), (*headers(page), *extra))
         wanted = takes_gzip(", ".join(request.header_values("accept-encoding")))
-        body, zipped = shared(page, _texts(request)).body(zipped=wanted)
+        body, zipped = shared(page, texts_for(request)).body(zipped=wanted)
         if zipped:
             extra = (*extra, ("content-encoding", "gzip"))
         return Response(status, body, (*headers(page), *extra))
 
 
-def _next_url(request: Request, site: Site) -> str | None:
-    """Where the visitor goes afterwards: `home` if they ask for nothing, None if they ask for what is elsewhere."""
-    find = _find_next if len(request.query) <= _MOST_QUERY else _find_next.__wrapped__
-    return find(request.query, site.room.home, site.room.targets)
-
-
-@lru_cache(maxsize=1024)
-def _find_next(query: str, home: str, targets: tuple[str, ...]) -> str | None:
-    asked = query_parameter(query, "next") or home
-    return as_location(asked) if is_safe(asked, targets) else None
-
-
-def _refuse_foreign(request: Request) -> None:
-    sites = request.header_values("sec-fetch-site")
-    foreign = bool(sites) and sites[-1].lower() == "cross-site"
-    if origins := request.header_values("origin"):
-        host = (request.header("x-forwarded-host") or request.header("host") or "").lower()
-        foreign |= origins[-1].lower().partition("://")[2] != host
-    if foreign:
-        raise HttpError(403, "FOREIGN_ORIGIN", "another site may not do this for a visitor")
-
-
-def _was_probed(request: Request) -> bool:
-    """Whether a cookie was set just now. Later the same address was bookmarked, restored, or sent by a friend."""
-    sent = request.query_parameter("probe")
-    return sent.isdecimal() and len(sent) <= 12 and abs(time.time() - int(sent)) < _PROBE_SECONDS
-
-
-def _new_probe() -> str:
-    return os.urandom(16).hex()
-
-
-def _texts(request: Request) -> Texts:
-    return texts_in(language(", ".join(request.header_values("accept-language"))))
-
-
-def _wants_json(request: Request) -> bool:
-    return any("application/json" in value for value in request.header_values("accept"))
-
-
-def _see_other(url: str, *cookies: Header) -> Response:
-    return Response(303, b"", (("location", url), ("cache-control", "no-store"), *cookies))
+def _sent_on(request: Request, let_in: _LetIn) -> Response:
+    """Sends somebody who was let in there: the page's script goes by itself."""
+    if wants_json(request):
+        return json_response(200, {"location": let_in.url}, *let_in.cookies)
+    return see_other(let_in.url, *let_in.cookies)
