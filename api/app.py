@@ -18,6 +18,7 @@ from api.http.asgi import Asgi
 from api.http.cors import Cors
 from api.http.router import Handler, Router
 from api.http.rsgi import Rsgi
+from api.ops.key_set import KeySet
 from api.ops.metrics import Traffic, measure_ingress
 from api.ops.probes import Probes
 from api.process import cancel, drain_first, exit_when_orphaned, tune_interpreter
@@ -26,6 +27,7 @@ from api.queue.batched_line import BatchedLine
 from api.queue.handlers import Queue
 from api.queue.identity import Identity
 from api.queue.join_limit import JoinLimit
+from api.room.exits import Exits
 from api.room.handlers import Room
 from api.serving.clock import RedisClock
 from api.serving.load_shedding import PendingLimit
@@ -41,6 +43,7 @@ from shared.redis.connect import connect
 from shared.settings import Settings, load_settings
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.redis_metrics import measure_redis
+from shared.tokens.jwt import JwtSigner
 from shared.tokens.signer import Signer
 
 _log = structlog.get_logger(__name__)
@@ -90,6 +93,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         stack.push_async_callback(positions.close)
         pending = PendingLimit(settings.max_pending)
         signer = Signer([secret.get_secret_value() for secret in settings.token_secrets])
+        jwt_signer = _jwt_signer(settings)
         answers = Answers(signer, settings)
         batched = BatchedLine(
             settings,
@@ -113,6 +117,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             join_limit=join_limit,
             positions=positions,
             outbox=outbox,
+            jwt_signer=jwt_signer,
         )
         sites, cookies = Sites(line, clock), Cookies(secure=settings.cookie_secure, domain=settings.cookie_domain)
         passes = Passes(line, clock, pulse, pending, metrics)
@@ -125,6 +130,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             sites=sites,
             passes=passes,
             cookies=cookies,
+            exits=Exits(jwt_signer),
             positions=positions,
             identity=identity,
             join_limit=join_limit,
@@ -143,10 +149,11 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             metrics=metrics,
         )
         probes = Probes(line, pulse, metrics)
+        key_set = KeySet(jwt_signer.public_keys if jwt_signer else ())
         measure_ingress(metrics, pending, pulse, outbox, positions)
         measure_redis(metrics, redis)
         admin = Admin(line, outbox, settings.admin_keys)
-        application.router = Router([*bind(handlers(queue, gate, admin, probes, Reference())), *room.routes()])
+        application.router = Router([*bind(handlers(queue, gate, admin, probes, key_set)), *room.routes()])
         stack.push_async_callback(_deregister, pulse)
         stack.push_async_callback(outbox.send)
         stack.push_async_callback(batched.drain)
@@ -166,8 +173,9 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         _log.info("the api is stopping")
 
 
-def handlers(queue: Queue, gate: Gate, admin: Admin, probes: Probes, reference: Reference) -> dict[str, Handler]:
+def handlers(queue: Queue, gate: Gate, admin: Admin, probes: Probes, key_set: KeySet) -> dict[str, Handler]:
     """Each operation's handler, by its name in api/contract/routes.py."""
+    reference = Reference()
     return {
         "join": queue.join,
         "status": queue.status,
@@ -185,10 +193,16 @@ def handlers(queue: Queue, gate: Gate, admin: Admin, probes: Probes, reference: 
         "relogEvent": admin.relog_event,
         "healthz": probes.healthz,
         "readyz": probes.readyz,
+        "jwks": key_set.jwks,
         "metrics": probes.metrics,
         "openapi": reference.openapi,
         "docs": reference.docs,
     }
+
+
+def _jwt_signer(settings: Settings) -> JwtSigner | None:
+    keys = [key.get_secret_value() for key in settings.pass_keys]
+    return JwtSigner(keys, settings.public_url) if keys and settings.public_url else None
 
 
 async def _deregister(pulse: Pulse) -> None:

@@ -9,6 +9,7 @@ _TOKEN = re.compile(
     rf"\b([prw])(?:~|%7e){EVENT_ID.pattern}(?:~|%7e)[0-9]+(?:~|%7e)[a-z0-9_~%-]+",
     re.IGNORECASE,
 )
+_JWT = re.compile(r"\beyJ[\w-]*\.[\w-]+\.[\w-]+", re.ASCII)
 _QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
 """Everything after token=: a broken token may not match _TOKEN and still reveal most of a real one."""
 
@@ -22,7 +23,7 @@ _GONE = "[redacted]"
 
 def redact(text: str) -> str:
     """The text with every token cut down to its kind, and without the tokens of queries, credentials and passwords."""
-    text = _TOKEN.sub(rf"\1~{_GONE}", _QUERY.sub(rf"\1{_GONE}", text))
+    text = _JWT.sub(_GONE, _TOKEN.sub(rf"\1~{_GONE}", _QUERY.sub(rf"\1{_GONE}", text)))
     return mask_url(_CREDENTIALS.sub(rf"\1\2{_GONE}", text))
 
 

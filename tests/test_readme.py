@@ -85,7 +85,7 @@ def test_it_names_the_two_commands_on_its_first_screen() -> None:
 def test_its_table_has_every_path_and_no_code_that_there_is_not() -> None:
     section = README.partition("## HTTP\n")[2].partition("\n## ")[0]
     assert {one.path.removesuffix("{rest*}") for one in OPERATIONS} - set(
-        re.findall(r"/[a-z0-9/_{}.]+", section)
+        re.findall(r"/[a-z0-9/_{}.-]+", section)
     ) == set()
     codes = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", section))
     assert {code for code in codes if not code.startswith("DAEGI_")} - MEANINGS.keys() == set()

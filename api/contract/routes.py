@@ -18,7 +18,7 @@ TAGS: Mapping[Tag, str] = {
     "backend": "What the protected backend does.",
     "gate": "What a reverse proxy asks for every request to a protected site. Any method; GET is described.",
     "admin": "What operators do.",
-    "operations": "What orchestrators, Prometheus and readers ask for. Answered from memory, never by Redis.",
+    "operations": "What orchestrators, Prometheus, verifiers, readers ask for. Answered from memory, never by Redis.",
 }
 
 
@@ -102,7 +102,7 @@ def _authorize(dialect: str, answers: tuple[ResponseSpec, ...], refusals: Refusa
 
 def _read(path: str, summary: str, answers: Mapping[int, Described | str]) -> tuple[Operation, Operation]:
     """GET and HEAD of something that is answered from memory."""
-    name = path.strip("/").removesuffix(".json")
+    name = path.rpartition("/")[2].removesuffix(".json")
     whole = tuple(ResponseSpec(status, what) for status, what in answers.items())
     bare = tuple(ResponseSpec(status, None) for status in answers)
     return (
@@ -257,6 +257,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "503 until Redis has answered once, and while draining",
         {200: schemas.Readiness, 503: schemas.Readiness},
     ),
+    *_read("/.well-known/jwks.json", "The keys to verify JWTs of passes with", {200: schemas.KeySetResponse}),
     *_read("/metrics", "Metrics, for Prometheus", {200: "text/plain"}),
     *_read("/openapi.json", "This description", {200: "application/json"}),
     *_read("/docs", "This description, to be read", {200: "text/html"}),

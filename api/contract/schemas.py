@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from api.contract.errors import MEANINGS
 from shared.event_id import EVENT_ID
+from shared.tokens.jwt import PublicKey
 
 MAX_USER_ID = 128
 """Characters of a user id."""
@@ -114,6 +115,9 @@ class RedeemResponse(msgspec.Struct):
     user_id: Annotated[str | None, Meta(description="The verified user if there was one, else the label of the join")]
     joined_at: Time
     granted_at: Time
+    pass_jwt: (
+        Annotated[str, Meta(description="A JWT (ES256) that other sites verify by /.well-known/jwks.json")] | UnsetType
+    ) = UNSET
 
 
 class ErrorDetail(msgspec.Struct, omit_defaults=True):
@@ -273,6 +277,12 @@ class RelogResponse(msgspec.Struct):
     """The workers write the log of this event anew."""
 
     status: Literal["repairing"]
+
+
+class KeySetResponse(msgspec.Struct):
+    """The keys that JWTs of passes are verified with (RFC 7517), none where no keys are set."""
+
+    keys: tuple[PublicKey, ...]
 
 
 class Health(msgspec.Struct):

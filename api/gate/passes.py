@@ -75,10 +75,11 @@ class Passes:
         self._highest = max(self._highest, now)
         return self._highest
 
-    async def honour(self, token: PassToken, site: Site | None, *, ask: bool = False) -> Honoured:
+    async def honour(self, token: PassToken, site: Site | None, *, ask: bool = False, fixed: bool = False) -> Honoured:
         """What a pass of ours is worth now. Redis is asked if it has run out here, if a renewal is due, or on `ask`.
 
-        Without the event's site, which could not be read because Redis is unavailable, nobody is asked.
+        Without the event's site, which could not be read because Redis is unavailable, nobody is asked. A session that
+        is `fixed` is lengthened at the arrival alone.
         """
         key = token.event_id, token.ticket
         known = self._known.get(key, 0)
@@ -99,7 +100,7 @@ class Passes:
         if site is None:
             return Honoured(Verdict.UNKNOWN)
         try:
-            renewed = await self._renew(token, until)
+            renewed = await self._renew(token, until, fixed=fixed)
         except (UnavailableError, OverloadedError):
             return Honoured(Verdict.GOOD if good else Verdict.UNKNOWN)
         return Honoured(Verdict.GOOD, renewed) if renewed else Honoured(Verdict.GONE)
@@ -158,12 +159,12 @@ class Passes:
         at_the_limit = site.session_limit is not None and until >= token.entered + site.session_limit
         return not at_the_limit and until - now < site.session_ttl * 7 / 8
 
-    async def _renew(self, token: PassToken, until: int) -> int:
+    async def _renew(self, token: PassToken, until: int, *, fixed: bool) -> int:
         """The new end of a session, however many ask at once."""
         key = token.event_id, token.ticket
         renewing = self._renewing.get(key)
         if renewing is None:
-            renewing = self._batcher.submit(token.event_id, Renewal(token.ticket, until, token.entered))
+            renewing = self._batcher.submit(token.event_id, Renewal(token.ticket, until, token.entered, fixed))
             self._renewing[key] = renewing
             renewing.add_done_callback(lambda _: self._renewing.pop(key, None))
         # Others may wait for it when this visitor goes away.

@@ -1,4 +1,4 @@
-"""Endpoints for orchestrators and Prometheus. They are answered from memory, without Redis."""
+"""Endpoints for orchestrators, Prometheus and verifiers. They are answered from memory, without Redis."""
 
 from typing import Literal
 

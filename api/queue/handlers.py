@@ -25,6 +25,7 @@ from shared.errors import InvalidTokenError, OverloadedError
 from shared.event_id import EVENT_ID
 from shared.line.line import Join
 from shared.line.replies import EnterCode, Entered, RedeemCode
+from shared.tokens.jwt import JwtSigner
 from shared.tokens.signer import Signer, WaitingToken
 
 
@@ -41,8 +42,9 @@ class Queue:
         join_limit: JoinLimit | None,
         positions: PositionCache,
         outbox: WorkerOutbox,
+        jwt_signer: JwtSigner | None,
     ) -> None:
-        self._line, self._signer, self._answers = line, signer, answers
+        self._line, self._signer, self._answers, self._jwt_signer = line, signer, answers, jwt_signer
         self._identity, self._join_limit = identity, join_limit
         self._positions, self._outbox = positions, outbox
         self._decode_join = msgspec.json.Decoder(JoinRequest).decode
@@ -144,10 +146,11 @@ class Queue:
         if redeemed.code == RedeemCode.EXPIRED:
             raise HttpError(404, "RESERVATION_EXPIRED", "this reservation has lapsed: enter again")
         user_id = redeemed.who[1:].decode() or None
-        return json_response(
-            200,
-            RedeemResponse(token.event_id, user_id, rfc3339(token.ticket), rfc3339(redeemed.granted * 1000)),
-        )
+        answer = RedeemResponse(token.event_id, user_id, rfc3339(token.ticket), rfc3339(redeemed.granted * 1000))
+        if self._jwt_signer and redeemed.until:
+            since, until = redeemed.since, redeemed.until
+            answer.pass_jwt = self._jwt_signer.sign(token.event_id, token.ticket, since=since, until=until)
+        return json_response(200, answer)
 
 
 def _token_expired() -> HttpError:

@@ -23,6 +23,7 @@ from api.queue.identity import Identity, idempotency_key
 from api.queue.join_limit import JoinLimit
 from api.room.assets import PATH as ASSETS
 from api.room.assets import load_assets, takes_gzip
+from api.room.exits import Exits
 from api.room.pages import Page, headers, is_shared, render, shared
 from api.room.texts import State
 from api.room.visits import (
@@ -82,6 +83,7 @@ class Room:
         sites: Sites,
         passes: Passes,
         cookies: Cookies,
+        exits: Exits,
         positions: PositionCache,
         identity: Identity,
         join_limit: JoinLimit | None,
@@ -90,7 +92,7 @@ class Room:
     ) -> None:
         self._line, self._batched, self._queue, self._signer = line, batched, queue, signer
         self._sites, self._passes, self._cookies, self._positions = sites, passes, cookies, positions
-        self._identity, self._join_limit, self._pulse = identity, join_limit, pulse
+        self._identity, self._join_limit, self._pulse, self._exits = identity, join_limit, pulse, exits
         self._walk_ins = metrics.counter("daegi_walk_ins", "Visitors who came in without waiting")
         self._decode_status = msgspec.json.Decoder(StatusResponse).decode
         self._decode_join = msgspec.json.Decoder(JoinResponse).decode
@@ -259,11 +261,16 @@ class Room:
                 continue
             if token.event_id != visit.event_id:
                 continue
-            honoured = await self._passes.honour(token, visit.site, ask=True)
-            if honoured.verdict is Verdict.GOOD:
-                until = honoured.until or token.until
-                return self._let_in(request, visit, PassToken(token.event_id, token.ticket, token.entered, until))
+            if renewed := await self._renewed(visit, token):
+                return self._let_in(request, visit, renewed)
         return None
+
+    async def _renewed(self, visit: Visit, token: PassToken) -> PassToken | None:
+        """A pass with the end that its session has from now on; None if that is over."""
+        honoured = await self._passes.honour(token, visit.site, ask=True, fixed=self._exits.fixes(visit))
+        if honoured.verdict is not Verdict.GOOD:
+            return None
+        return msgspec.structs.replace(token, until=honoured.until or token.until)
 
     async def _walk_in(self, request: Request, visit: Visit) -> _LetIn | None:
         """Somebody who need not wait, if nobody does."""
@@ -280,12 +287,18 @@ class Room:
         if walked is None:
             return None
         self._walk_ins.add()
-        return self._let_in(request, visit, PassToken(visit.event_id, walked.ticket, walked.entered, walked.until))
+        token = PassToken(visit.event_id, walked.ticket, walked.entered, walked.until)
+        arrived = await self._arrived(visit, token)
+        return self._let_in(request, visit, arrived) if arrived else None
 
     async def _enter(self, request: Request, visit: Visit, token: WaitingToken) -> _LetIn:
         """Lets somebody in from the line. Raises HttpError if it is not their turn."""
         entered = await self._queue.let_in(token)
-        let_in = self._let_in(request, visit, PassToken(token.event_id, token.ticket, entered.entered, entered.until))
+        new = PassToken(token.event_id, token.ticket, entered.entered, entered.until)
+        arrived = await self._arrived(visit, new)
+        if arrived is None:
+            raise HttpError(404, "TOKEN_EXPIRED", "this session was ended elsewhere")
+        let_in = self._let_in(request, visit, arrived)
         return let_in._replace(
             cookies=(
                 *let_in.cookies,
@@ -295,10 +308,14 @@ class Room:
             )
         )
 
+    async def _arrived(self, visit: Visit, token: PassToken) -> PassToken | None:
+        """A new pass as its holder leaves with it. Where they go nobody tells us that they came, so they have now."""
+        return await self._renewed(visit, token) if self._exits.fixes(visit) else token
+
     def _let_in(self, request: Request, visit: Visit, token: PassToken) -> _LetIn:
         """What everybody gets who has a good pass."""
         text = self._signer.pass_token(token.event_id, token.ticket, token.entered, token.until)
-        return _LetIn(visit.next_url, (self._cookies.set_pass(request, visit.event_id, text),))
+        return _LetIn(self._exits.url(visit, token), (self._cookies.set_pass(request, visit.event_id, text),))
 
     async def _visit(self, request: Request) -> Visit:
         """Raises HttpError 404 for an event without a room, 400 for a `next` elsewhere."""

@@ -4,7 +4,7 @@ import posixpath
 import re
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, unquote_plus, urlsplit
 
 ROOM_PATH: Final = "/waiting-room/"
 
@@ -41,6 +41,22 @@ def is_origin(text: str) -> bool:
 def as_location(url: str) -> str:
     """A URL as a header can carry it: a character that is not ASCII is percent-encoded, as browsers do."""
     return quote(url, safe="%/:?#[]@!$&'()*+,;=~")
+
+
+def is_elsewhere(url: str) -> bool:
+    """Whether a URL that is safe leads to another origin."""
+    return not url.startswith("/")
+
+
+def with_parameter(url: str, name: str, value: str) -> str:
+    """A URL with this parameter at the end of its query, in place of those of the same name.
+
+    The rest stays as it is, to the byte: a site may have signed it. `value` has to be fit for a query.
+    """
+    rest, hash_sign, fragment = url.partition("#")
+    base, _, query = rest.partition("?")
+    kept = [one for one in query.split("&") if unquote_plus(one.partition("=")[0]) != name] if query else []
+    return f"{base}?{'&'.join([*kept, f'{name}={value}'])}{hash_sign}{fragment}"
 
 
 def _is_local(url: str) -> bool:

@@ -38,11 +38,15 @@ class Join(msgspec.Struct, frozen=True, gc=False):
 
 
 class Renewal(NamedTuple):
-    """A pass to be renewed: until when it is good and when its holder was first let in, in ms."""
+    """A pass to be renewed: until when it is good and when its holder was first let in, in ms.
+
+    `fixed`: only the arrival lengthens its session; later on it is told what that has left.
+    """
 
     ticket: int
     until: int
     entered: int
+    fixed: bool = False
 
 
 class Enqueued(NamedTuple):
@@ -161,7 +165,7 @@ class Line:
 
     async def renew(self, event_id: str, passes: Sequence[Renewal], *, grace: bool = False) -> replies.Renewed:
         """Renews sessions, at most CHUNK; a first renewal is the arrival."""
-        values = (value for one in passes for value in one)
+        values = (int(value) for one in passes for value in one)
         now, ends = await self._step("renew", event_id, int(grace), *values, acknowledged=True)
         return replies.Renewed(int(now), list(map(int, ends)))
 
@@ -196,8 +200,9 @@ class Line:
 
     async def redeem(self, event_id: str, ticket: int, issued: int, key: str = "") -> replies.Redeemed:
         """Redeems the reservation issued at a time in ms, once; again for the same key (hexadecimal)."""
-        code, who, granted = await self._step("redeem", event_id, ticket, issued, key, acknowledged=True)
-        return replies.Redeemed(code, who, int(float(granted)))
+        reply = await self._step("redeem", event_id, ticket, issued, key, acknowledged=True)
+        code, who, granted, since, until = reply
+        return replies.Redeemed(code, who, int(float(granted)), int(since), int(until))
 
     async def index(self, event_id: str) -> replies.Index | None:
         """The published position index, if there is one."""

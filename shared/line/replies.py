@@ -171,11 +171,15 @@ class Ended(NamedTuple):
 
 
 class Redeemed(NamedTuple):
-    """A redeem's answer: who ('' unknown, 'u' and a label, 'v' and a verified user), time of the grant in ms."""
+    """A redeem's answer: who ('' unknown, 'u' and a label, 'v' and a verified user), time of the grant in ms, from when
+    and until when they may stay in ms, which is 0 if their session is over.
+    """
 
     code: int
     who: bytes
     granted: int
+    since: int
+    until: int
 
 
 class Reaped(NamedTuple):

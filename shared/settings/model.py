@@ -5,6 +5,7 @@ import ssl
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import DirectoryPath, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,6 +15,7 @@ from sentry_sdk.utils import BadDsn, Dsn
 from shared.event_id import EVENT_ID
 from shared.redaction import mask_url
 from shared.settings.redis_url import RedisUrl
+from shared.tokens.jwt import read_keys
 
 DEVELOPMENT_SECRET = "daegi-development-secret-do-not-deploy"  # noqa: S105 - not a secret: it says so
 
@@ -23,12 +25,18 @@ _TOO_WEAK = (
     'make one: python -c "import secrets; print(secrets.token_urlsafe(32))"'
 )
 
+_MAKE_A_KEY = (
+    "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 | "
+    'python -c "import json, sys; print(json.dumps([sys.stdin.read()]))"'
+)
+
 _DAY, _YEAR = 86_400, 31_536_000
 
 _Seconds = Annotated[float, Field(ge=0.001, le=_DAY)]
 _EventId = Annotated[str, Field(pattern=f"^{EVENT_ID.pattern}$")]
 _HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*$")]
 
+_VISIBLE = re.compile(r"[!-~]+")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#]+", re.IGNORECASE | re.ASCII)
 
 
@@ -85,6 +93,14 @@ class Settings(BaseSettings):
         default_factory=lambda: [SecretStr(DEVELOPMENT_SECRET)],
         min_length=1,
         description="Secrets of the tokens: the first signs, all verify",
+    )
+    pass_keys: list[SecretStr] = Field(
+        default_factory=list,
+        description="EC private keys (P-256, PEM) of the passes for sites without a gate, which get none without any: "
+        "the first signs, all are published",
+    )
+    public_url: str | None = Field(
+        None, description="URL by which people know this waiting room: the issuer of those passes"
     )
     admin_keys: list[SecretStr] = Field(
         default_factory=list, description="Bearer keys of the admin API, which is off without any"
@@ -175,6 +191,22 @@ class Settings(BaseSettings):
     def _check_metrics_dir(cls, path: object) -> object:
         return path or None
 
+    @field_validator("pass_keys")
+    @classmethod
+    def _check_pass_keys(cls, keys: list[SecretStr]) -> list[SecretStr]:
+        try:
+            read_keys([key.get_secret_value() for key in keys])
+        except ValueError as error:
+            raise ValueError(f"{error}; make a list with one: {_MAKE_A_KEY}") from None
+        return keys
+
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str | None) -> str | None:
+        if url and not _is_public_url(url):
+            raise ValueError("a URL like https://queue.example is needed, without user, query and fragment")
+        return url or None
+
     @field_validator("cors_origins")
     @classmethod
     def _check_origins(cls, origins: list[str]) -> list[str]:
@@ -202,6 +234,8 @@ class Settings(BaseSettings):
                 problems.append(f"{name}: one of them is empty")
             elif self.environment == "production" and not all(map(_is_strong, values)):
                 problems.append(f"{name}: {_TOO_WEAK}")
+        if self.pass_keys and not self.public_url:
+            problems.append("DAEGI_PUBLIC_URL: DAEGI_PASS_KEYS need it, for passes name their issuer")
         if not self.jobs_redis_url and RedisUrl.parse(self.lines_url).kind != "server":
             problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a single Redis server of its own")
         if problems:
@@ -235,6 +269,17 @@ class Settings(BaseSettings):
         if self.pass_ttl > self.heartbeat_ttl:
             found.append("DAEGI_PASS_TTL is cut to DAEGI_HEARTBEAT_TTL")
         return found
+
+
+def _is_public_url(url: str) -> bool:
+    if not _VISIBLE.fullmatch(url) or set("?#@\\") & set(url):
+        return False
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
 def _is_strong(secret: str) -> bool:

@@ -237,4 +237,4 @@ async def explore(http: httpx.AsyncClient, where: Path, *arguments: str) -> None
             running.kill()
             await running.wait()
     assert running.returncode == 0, said
-    assert "Operations:       23 selected" in said
+    assert "Operations:       25 selected" in said

@@ -1,11 +1,13 @@
 """Settings: a wrong one is told in one line that names the variable and never shows a secret."""
 
+import json
 import secrets
 
 import pytest
 
 from shared.settings import DEVELOPMENT_SECRET, Settings, SettingsError, load_settings
 from shared.settings.__main__ import rows
+from tests.support.pass_keys import new_key
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,20 @@ WRONG = [
     ("DAEGI_TOKEN_SECRETS", "[]"),
     ("DAEGI_TOKEN_SECRETS", '["good", ""]'),
     ("DAEGI_TOKEN_SECRETS", "[17]"),
+    ("DAEGI_PASS_KEYS", "a key without brackets"),
+    ("DAEGI_PASS_KEYS", '["no key"]'),
+    ("DAEGI_PASS_KEYS", json.dumps([new_key()])),
+    ("DAEGI_PUBLIC_URL", "queue.example"),
+    ("DAEGI_PUBLIC_URL", "ftp://queue.example"),
+    ("DAEGI_PUBLIC_URL", "https://"),
+    ("DAEGI_PUBLIC_URL", "https://queue.example:port"),
+    ("DAEGI_PUBLIC_URL", "https://queue.example:0"),
+    ("DAEGI_PUBLIC_URL", "https://user@queue.example"),
+    ("DAEGI_PUBLIC_URL", "https://queue.example/?a=1"),
+    ("DAEGI_PUBLIC_URL", "https://queue.example/#a"),
+    ("DAEGI_PUBLIC_URL", "https://queue.example\\a"),
+    ("DAEGI_PUBLIC_URL", "https://queue.example/two words"),
+    ("DAEGI_PUBLIC_URL", "https://대기.example"),
     ("DAEGI_ADMIN_KEYS", "a key without brackets"),
     ("DAEGI_ADMIN_KEYS", '[""]'),
     ("DAEGI_CORS_ORIGINS", "https://shop.example"),
@@ -89,7 +105,7 @@ def test_a_wrong_setting_is_told_in_one_line_that_names_it(
     with pytest.raises(SettingsError) as failure:
         load_settings()
     message = str(failure.value)
-    assert message.startswith(name)
+    assert message.startswith("DAEGI_PUBLIC_URL" if name == "DAEGI_PASS_KEYS" and "BEGIN" in value else name)
     assert "\n" not in message
     assert len(message) > len(name) + 10
 
@@ -111,6 +127,8 @@ def test_every_wrong_setting_has_its_line(monkeypatch: pytest.MonkeyPatch) -> No
     [
         ("DAEGI_TOKEN_SECRETS", "hush-hush"),
         ("DAEGI_TOKEN_SECRETS", '{"hush-hush": 1}'),
+        ("DAEGI_PASS_KEYS", '["hush-hush"]'),
+        ("DAEGI_PASS_KEYS", '{"hush-hush": 1}'),
         ("DAEGI_ADMIN_KEYS", '["hush-hush", ""]'),
         ("DAEGI_REDIS_URL", "redis://:hush-hush/@localhost:6379"),
         ("DAEGI_REDIS_URL", "redis+cluster://user:hush-hush/more@a:6379,b:6379"),
@@ -130,9 +148,13 @@ def test_the_settings_themselves_do_not_print_secrets() -> None:
         "jobs_redis_url": "redis://:hush@hush@jobs:6379/3",
         "sentry_dsn": "https://hush-hush@sentry.example/1",
     }
-    settings = Settings.model_validate({"token_secrets": ["hush-hush"], "admin_keys": ["hush-hush"], **urls})
+    key = new_key()
+    passes = {"pass_keys": [key], "public_url": "https://queue.example"}
+    settings = Settings.model_validate({"token_secrets": ["hush-hush"], "admin_keys": ["hush-hush"], **urls, **passes})
     for printed in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
         assert "hush" not in printed
+        assert "PRIVATE" not in printed
+        assert key.splitlines()[1] not in printed
     # Which Redis it is may be told.
     assert "redis+cluster://daegi:***@a:6379,b:6379" in repr(settings)
     assert settings.lines_url == urls["redis_url"]

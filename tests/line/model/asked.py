@@ -3,7 +3,7 @@
 from shared.errors import LogLostError
 from shared.line.line import Join
 from shared.line.replies import EnterCode, JoinCode, PollCode, RedeemCode
-from tests.line.model.event import DEDUPE, LIFE, Event, Pass
+from tests.line.model.event import DEDUPE, LIFE, SLACK, Event, Pass
 
 
 class Asked(Event):
@@ -188,19 +188,23 @@ class Asked(Event):
         self.state.totals["left"] += left
         return left
 
-    def redeem(self, ticket: int, issued: int, key: str = "") -> tuple[int, bytes, int]:
-        """Code, who, and when they were first let in."""
+    def redeem(self, ticket: int, issued: int, key: str = "") -> tuple[int, bytes, int, int, int]:
+        """Code, who, when they were first let in, from when and until when they may stay."""
         held = self.passes.get(ticket)
         if held and held.redeemed and (not key or key != held.key):
-            return RedeemCode.ALREADY_REDEEMED, b"", 0
+            return RedeemCode.ALREADY_REDEEMED, b"", 0, 0, 0
         if not held or not (held.redeemed or (held.issued == issued and self.session_now - issued < self.pass_ttl)):
-            return RedeemCode.EXPIRED, b"", 0
+            return RedeemCode.EXPIRED, b"", 0, 0, 0
         if not held.redeemed:
             if not self._arrives(ticket):
-                return RedeemCode.EXPIRED, b"", 0
+                return RedeemCode.EXPIRED, b"", 0, 0, 0
             held.redeemed, held.key = True, key
             self.state.totals["redeemed"] += 1
-        return RedeemCode.REDEEMED, held.who.encode(), self.admitted.get(ticket, held.issued)
+        granted = self.admitted.get(ticket, held.issued)
+        until = self.sessions.get(ticket, 0) - SLACK
+        is_over = ticket in self.ended or until <= self.session_now
+        stay = (0, 0) if is_over else (min(self.now, until - self.session_ttl), until)
+        return RedeemCode.REDEEMED, held.who.encode(), granted, *stay
 
     def _arrives(self, ticket: int) -> bool:
         self.begin()

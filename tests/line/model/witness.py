@@ -134,7 +134,7 @@ class Witness:
             self._departs(ticket)
 
     def _redeem(self, told: Any, ticket: int, issued: int, key: str = "", *, at: int, pass_ttl: int) -> None:
-        code, _, _ = told
+        code, *_ = told
         if code == RedeemCode.REDEEMED and ticket in self._redeemed:
             assert key == self._redeemed[ticket] != "", "one redeem a ticket"
         elif code == RedeemCode.REDEEMED:

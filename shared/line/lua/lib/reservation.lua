@@ -22,6 +22,12 @@ local function redeem_reservation(ticket, issued, key, who)
   call('HSET', PASSES, ticket, int(issued) .. ' 1' .. key .. ' ' .. who)
 end
 
+-- Whether a ticket has a reservation whose holder has not arrived. One that is forgotten has lapsed long ago.
+local function is_awaited(ticket)
+  local issued, _, _, _, has_arrived = read_reservation(ticket)
+  return issued and not has_arrived
+end
+
 -- From here on it is not issued again.
 local function note_arrival(ticket)
   local issued, _, _, who, has_arrived = read_reservation(ticket)
