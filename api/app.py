@@ -27,6 +27,8 @@ from api.queue.batched_line import BatchedLine
 from api.queue.handlers import Queue
 from api.queue.identity import Identity
 from api.queue.join_limit import JoinLimit
+from api.queue.live import Live
+from api.queue.stream import Streams
 from api.room.exits import Exits
 from api.room.handlers import Room
 from api.serving.clock import RedisClock
@@ -119,6 +121,17 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             outbox=outbox,
             jwt_signer=jwt_signer,
         )
+        live = Live(
+            settings,
+            batched,
+            answers=answers,
+            signer=signer,
+            clock=clock,
+            positions=positions,
+            outbox=outbox,
+            metrics=metrics,
+        )
+        streams = Streams(queue, live)
         sites, cookies = Sites(line, clock), Cookies(secure=settings.cookie_secure, domain=settings.cookie_domain)
         passes = Passes(line, clock, pulse, pending, metrics)
         stack.push_async_callback(passes.drain)
@@ -136,6 +149,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             join_limit=join_limit,
             pulse=pulse,
             metrics=metrics,
+            streams=streams,
         )
         gate = Gate(
             line,
@@ -153,10 +167,13 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         measure_ingress(metrics, pending, pulse, outbox, positions)
         measure_redis(metrics, redis)
         admin = Admin(line, outbox, settings.admin_keys)
-        application.router = Router([*bind(handlers(queue, gate, admin, probes, key_set)), *room.routes()])
+        application.router = Router(
+            [*bind(handlers(queue, streams, gate, admin=admin, probes=probes, key_set=key_set)), *room.routes()]
+        )
         stack.push_async_callback(_deregister, pulse)
         stack.push_async_callback(outbox.send)
         stack.push_async_callback(batched.drain)
+        stack.push_async_callback(live.close)
         for loop in (pulse.run, outbox.run, passes.run, redis.watch, application.slow_bodies.run, metrics.run):
             stack.push_async_callback(cancel, asyncio.create_task(loop()))
         tune_interpreter()
@@ -164,21 +181,24 @@ async def _running(application: Application, settings: Settings, metrics: Metric
 
         def draining() -> None:
             probes.draining = True
+            live.refuse_newcomers()
             application.close_connections()
 
-        if settings.drain_seconds:
-            drain_first(settings.drain_seconds, draining)
+        drain_first(settings.drain_seconds, draining, live.dismiss)
         yield
         probes.draining = True
         _log.info("the api is stopping")
 
 
-def handlers(queue: Queue, gate: Gate, admin: Admin, probes: Probes, key_set: KeySet) -> dict[str, Handler]:
+def handlers(
+    queue: Queue, streams: Streams, gate: Gate, *, admin: Admin, probes: Probes, key_set: KeySet
+) -> dict[str, Handler]:
     """Each operation's handler, by its name in api/contract/routes.py."""
     reference = Reference()
     return {
         "join": queue.join,
         "status": queue.status,
+        "stream": streams.stream,
         "enter": queue.enter,
         "leave": queue.leave,
         "leaveByBeacon": queue.leave,

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 _ORPHAN_SECONDS = 5
 """Seconds that a process without a parent has to shut down cleanly."""
@@ -40,22 +40,29 @@ def exit_when_orphaned() -> None:
     loop.call_later(1, look)
 
 
-def drain_first(seconds: float, draining: Callable[[], None]) -> None:
-    """On SIGTERM calls `draining`, and stops the server `seconds` later, when balancers no longer send requests.
+def drain_first(seconds: float, draining: Callable[[], None], ending: Callable[[], Awaitable[None]]) -> None:
+    """On SIGTERM calls `draining`, and `seconds` later, when balancers no longer send requests, `ending`. Then it stops
+    the server.
 
-    The server alone would close its port at once. SIGINT stops it too, so it is left to the server.
+    The server alone would close its port at once, and then wait for streams that never end. SIGINT stops it too, so it
+    is left to the server.
     """
     loop = asyncio.get_running_loop()
-    begun = False
+    tasks: list[asyncio.Task[None]] = []
 
-    def drain() -> None:
-        nonlocal begun
-        if not begun:
-            begun = True
-            draining()
-            loop.call_later(seconds, os.kill, os.getpid(), signal.SIGINT)
+    async def drain() -> None:
+        draining()
+        await asyncio.sleep(seconds)
+        try:
+            await ending()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    loop.add_signal_handler(signal.SIGTERM, drain)
+    def begin() -> None:
+        if not tasks:
+            tasks.append(loop.create_task(drain()))
+
+    loop.add_signal_handler(signal.SIGTERM, begin)
 
 
 async def cancel(task: "asyncio.Task[None]") -> None:

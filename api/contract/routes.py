@@ -144,6 +144,17 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=schemas.RequestHeaders,
     ),
     Operation(
+        "stream",
+        "GET",
+        "/api/v1/queue/stream",
+        "queue",
+        "Hear where one stands as soon as it changes: Server-Sent Events",
+        (ResponseSpec(200, "text/event-stream"),),
+        {400: ("MISSING_TOKEN", "INVALID_TOKEN"), 404: ("TOKEN_EXPIRED",)},
+        query=schemas.TokenQuery,
+        headers=schemas.RequestHeaders,
+    ),
+    Operation(
         "enter",
         "POST",
         "/api/v1/queue/enter",

@@ -1,8 +1,8 @@
 """What a handler answers with."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
@@ -27,14 +27,27 @@ class Response(msgspec.Struct, frozen=True, gc=False):
         return type(self)(self.status, self.body, (*self.headers, *headers))
 
 
+class Chunks(Protocol):
+    """What is sent piece by piece, such as an asynchronous generator."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Itself."""
+
+    def __anext__(self) -> Awaitable[bytes]:
+        """The next piece; raises StopAsyncIteration at the end."""
+
+    def aclose(self) -> Awaitable[None]:
+        """Nothing more is asked for."""
+
+
 class StreamingResponse(msgspec.Struct, frozen=True):
     """An answer that is sent piece by piece as `chunks` yields it, until `chunks` ends or the client is gone.
 
-    Either way the generator is closed, so it can clean up in its `finally`.
+    Either way `chunks` is closed: a generator can clean up in its `finally`.
     """
 
     status: int
-    chunks: AsyncGenerator[bytes, None]
+    chunks: Chunks
     headers: tuple[Header, ...]
 
     def adding(self, headers: tuple[Header, ...]) -> Self:

@@ -1,15 +1,14 @@
 """Sends a StreamingResponse for as long as somebody receives it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
+from api.http.response import Chunks
 from shared.telemetry import error_reports
 
 _log = structlog.get_logger(__name__)
-
-Chunks = AsyncGenerator[bytes, None]
 
 
 async def stream(
@@ -18,10 +17,10 @@ async def stream(
     gone: Callable[[], Awaitable[None]],
     closed: type[Exception],
 ) -> bool:
-    """Sends every chunk, then closes the generator. Returns whether all were sent.
+    """Sends every chunk, then closes them. Returns whether all were sent.
 
-    It stops early when the client is gone: `gone` returns then, or `send` raises `closed`. Errors of the generator are
-    logged and reported.
+    It stops early when the client is gone: `gone` returns then, or `send` raises `closed`; and when the task that sends
+    is cancelled. Errors of the chunks are logged and reported.
     """
     sender, watcher = asyncio.create_task(_send_all(chunks, send)), asyncio.create_task(_wait(gone))
     try:
@@ -31,7 +30,8 @@ async def stream(
         watcher.cancel()
         sender.cancel()
         ended, _ = await asyncio.gather(sender, watcher, return_exceptions=True)
-    if isinstance(ended, closed):
+        await chunks.aclose()
+    if isinstance(ended, closed | asyncio.CancelledError):
         return False
     if isinstance(ended, Exception):
         _log.error("a stream failed", exc_info=ended)
@@ -41,11 +41,8 @@ async def stream(
 
 
 async def _send_all(chunks: Chunks, send: Callable[[bytes], Awaitable[None]]) -> None:
-    try:
-        async for chunk in chunks:
-            await send(chunk)
-    finally:
-        await chunks.aclose()
+    async for chunk in chunks:
+        await send(chunk)
 
 
 async def _wait(gone: Callable[[], Awaitable[None]]) -> None:

@@ -12,13 +12,13 @@ from shared.line.replies import JoinCode, Joined, PollCode, Polled, Standing
 from shared.settings import Settings
 from shared.tokens.signer import Signer
 
-_FRONT_POLL_S = 2.0
+FRONT_POLL_S = 2.0
 """Seconds between polls at the front (shared/line/DESIGN.md, "Polling, leases and the position index")."""
 
 _FRONT = 5
 """Whose turn may come at any moment, whatever the ETA: somebody inside leaves, or an operator opens the door."""
 
-_UNKNOWN_POLL_S = 10.0
+UNKNOWN_POLL_S = 10.0
 """Seconds between polls while nobody is let in: people soon notice when it goes on."""
 
 Status = Literal["waiting", "ready", "admitted"]
@@ -97,14 +97,14 @@ class Answers:
         they would then: they notice at once, and it costs no more than a line that moves.
         """
         if 0 < position <= _FRONT:
-            wished = _FRONT_POLL_S
+            wished = FRONT_POLL_S
         elif seconds is None:
-            wished = _UNKNOWN_POLL_S
+            wished = UNKNOWN_POLL_S
             if standing.paused and (once_open := eta(position, standing._replace(paused=False))) is not None:
                 wished = min(wished, once_open / 4)
         else:
             wished = seconds / 4
-        wished = max(wished, _FRONT_POLL_S)
+        wished = max(wished, FRONT_POLL_S)
         wished = min(wished, self._longest_poll)
         return int(wished * (800 + 200 * random.random())) or 1
 
@@ -132,4 +132,4 @@ def eta(position: int, standing: Standing) -> float | None:
     if standing.paused or standing.damaged or (missing > 0 and min(standing.rate, standing.eta_rate) <= 0):
         return None
     # Whoever is called learns of it with their next poll.
-    return min(_FRONT_POLL_S / 2 + missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0
+    return min(FRONT_POLL_S / 2 + missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0

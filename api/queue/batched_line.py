@@ -1,6 +1,6 @@
 """The line as requests use it: requests for one event that arrive together share script calls."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -83,6 +83,11 @@ class BatchedLine:
         """Redeems one reservation, without a batch: see Line.redeem."""
         with self._pending.one(), self._translated(event_id):
             return await self._line.redeem(event_id, ticket, issued, key)
+
+    async def refresh(self, event_id: str, tickets: Sequence[int]) -> bool:
+        """Writes heartbeats, at most CHUNK. Returns whether all of these are still in line; raises as a poll does."""
+        with self._translated(event_id):
+            return await self._line.refresh(event_id, tickets) == len(tickets)
 
     def _batcher(
         self, operation: str, flush: Flush[RequestT, AnswerT], sizes: Family, most: int = 256

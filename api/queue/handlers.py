@@ -92,7 +92,7 @@ class Queue:
             self._outbox.record_heartbeat(event_id, ticket)
             raise
         if answer is None:
-            raise _token_expired()
+            raise token_expired()
         return answer
 
     async def enter(self, request: Request) -> Response:
@@ -125,7 +125,7 @@ class Queue:
             case EnterCode.ALREADY_REDEEMED:
                 raise _already_redeemed()
             case _:
-                raise _token_expired()
+                raise token_expired()
 
     async def leave(self, request: Request) -> Response:
         """DELETE or POST /api/v1/queue/leave"""
@@ -153,7 +153,8 @@ class Queue:
         return json_response(200, answer)
 
 
-def _token_expired() -> HttpError:
+def token_expired() -> HttpError:
+    """The refusal of a ticket that is no longer in line."""
     return HttpError(404, "TOKEN_EXPIRED", "this place in line is gone: join again")
 
 

@@ -9,22 +9,24 @@ from urllib.parse import quote
 import msgspec
 
 from api.contract.errors import translate
-from api.contract.schemas import JoinResponse, StatusResponse
+from api.contract.schemas import JoinResponse
 from api.gate.asked import is_navigation
 from api.gate.cookies import Cookies
 from api.gate.passes import Passes, Verdict
 from api.http.errors import HttpError
 from api.http.request import Request
-from api.http.response import Header, Response, json_response, retry_after, rfc3339
+from api.http.response import AnyResponse, Header, Response, json_response, retry_after, rfc3339
 from api.http.router import Route
 from api.queue.batched_line import BatchedLine
 from api.queue.handlers import Queue
 from api.queue.identity import Identity, idempotency_key
 from api.queue.join_limit import JoinLimit
+from api.queue.stream import Streams
 from api.room.assets import PATH as ASSETS
 from api.room.assets import load_assets, takes_gzip
 from api.room.exits import Exits
 from api.room.pages import Page, headers, is_shared, render, shared
+from api.room.places import PlaceView
 from api.room.texts import State
 from api.room.visits import (
     Visit,
@@ -66,6 +68,11 @@ class _LetIn(NamedTuple):
     url: str
     cookies: tuple[Header, ...]
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What the page's script is told."""
+        return {"location": self.url}
+
 
 _Act = Callable[[Request, Visit], Awaitable[Response]]
 
@@ -89,12 +96,13 @@ class Room:
         join_limit: JoinLimit | None,
         pulse: Pulse,
         metrics: Metrics,
+        streams: Streams,
     ) -> None:
         self._line, self._batched, self._queue, self._signer = line, batched, queue, signer
         self._sites, self._passes, self._cookies, self._positions = sites, passes, cookies, positions
         self._identity, self._join_limit, self._pulse, self._exits = identity, join_limit, pulse, exits
         self._walk_ins = metrics.counter("daegi_walk_ins", "Visitors who came in without waiting")
-        self._decode_status = msgspec.json.Decoder(StatusResponse).decode
+        self._view, self._streams = PlaceView(positions), streams
         self._decode_join = msgspec.json.Decoder(JoinResponse).decode
 
     def routes(self) -> list[Route]:
@@ -104,6 +112,7 @@ class Room:
             Route("GET", f"{ASSETS}{{name*}}", self.asset),
             Route("GET", f"{ROOM_PATH}{{event_id}}", self.show),
             Route("GET", f"{ROOM_PATH}{{event_id}}/place", self.place),
+            Route("GET", f"{ROOM_PATH}{{event_id}}/live", self.live),
             Route("POST", f"{ROOM_PATH}{{event_id}}/join", self.join),
             Route("POST", f"{ROOM_PATH}{{event_id}}/enter", self.enter),
             Route("POST", f"{ROOM_PATH}{{event_id}}/leave", self.leave),
@@ -159,11 +168,20 @@ class Room:
             return _sent_on(request, let_in)
         token = self._waiting(request, visit)
         answer = await self._queue.status_of(token)
-        status = self._decode_status(answer.body)
-        body = msgspec.to_builtins(status)
-        body |= {"state": self._state(status, visit), "people": max(0, status.position - 1)}
+        status = self._view.read(answer.body)
         cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
-        return json_response(200, body, retry_after(-(-status.poll_after_ms // 1000)), cookie)
+        after = retry_after(-(-status.poll_after_ms // 1000))
+        return json_response(200, self._view.told(status, visit), after, cookie)
+
+    async def live(self, request: Request) -> AnyResponse:
+        """GET /waiting-room/{event_id}/live: what /place says, as soon as it changes."""
+        visit = await self._visit(request)
+        if not self._cookies.waiting(request, visit.event_id) and (let_in := await self._renewed_pass(request, visit)):
+            return self._streams.only(let_in.told, *let_in.cookies)
+        token = self._waiting(request, visit)
+        answer = await self._streams.first(token)
+        cookie = self._cookies.set_waiting(request, visit.event_id, self._view.read(answer.body).waiting_token)
+        return self._streams.begin(request, answer, self._view.render(visit), cookie)
 
     async def enter(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/enter"""
@@ -208,7 +226,7 @@ class Room:
             answer = await self._queue.status_of(token)
         except (HttpError, InvalidTokenError):
             return self._expired(request, visit)
-        status = self._decode_status(answer.body)
+        status = self._view.read(answer.body)
         if status.status != "waiting" and is_navigation(request, request.method):
             try:
                 let_in = await self._enter(request, visit, self._signer.verify_waiting(token))
@@ -222,7 +240,7 @@ class Room:
         return self._page(
             request,
             visit,
-            self._state(status, visit),
+            self._view.state(status, visit),
             position=status.position,
             people_ahead=max(0, status.position - 1),
             eta_low_s=low,
@@ -231,18 +249,6 @@ class Room:
             poll_after_ms=status.poll_after_ms,
             approximate=status.approximate,
         ).adding((cookie,))
-
-    def _state(self, status: StatusResponse, visit: Visit) -> State:
-        if status.status != "waiting":
-            return "ready"
-        standing = self._positions.standing(visit.event_id)
-        if standing is None:
-            return "waiting"
-        if standing.paused:
-            return "paused"
-        # An empty bucket has a part of a token, unless it is never filled.
-        full = visit.site.max_active is not None and standing.tokens <= 0 < standing.rate
-        return "full" if full else "waiting"
 
     def _expired(self, request: Request, visit: Visit) -> Response:
         forget = self._cookies.forget_waiting(request, visit.event_id)
@@ -425,5 +431,5 @@ class Room:
 def _sent_on(request: Request, let_in: _LetIn) -> Response:
     """Sends somebody who was let in there: the page's script goes by itself."""
     if wants_json(request):
-        return json_response(200, {"location": let_in.url}, *let_in.cookies)
+        return json_response(200, let_in.told, *let_in.cookies)
     return see_other(let_in.url, *let_in.cookies)

@@ -119,6 +119,12 @@ class PositionCache:
         position = interpolate(index, ticket)
         return (position, standing, now, late) if position > cached.exact_zone else None
 
+    def refresh(self, event_id: str) -> None:
+        """Fetches the index again if it is time, as a poll does."""
+        cached, now = self._events.get(event_id), self._clock.now()
+        if cached is not None and now is not None:
+            self._refetch(event_id, cached, now)
+
     def last_known(self, event_id: str, ticket: int) -> int:
         """The place in a damaged line by the last index, 0 without one."""
         cached, now = self._events.get(event_id), self._clock.now()

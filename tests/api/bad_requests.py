@@ -4,6 +4,7 @@ import gzip
 from typing import NamedTuple
 
 from shared.tokens.signer import Signer
+from tests.support.listening import STREAM
 from tests.support.raw_http import post
 from tests.support.settings import SECRET
 
@@ -141,6 +142,7 @@ def _of_tokens() -> list[Bad]:
     for name, token in (*_tokens(), ("that is a reservation", reservation)):
         found += [
             Bad(f"status: a token {name}", _get(STATUS, f"token={token}"), 400, "INVALID_TOKEN"),
+            Bad(f"stream: a token {name}", _get(STREAM, f"token={token}"), 400, "INVALID_TOKEN"),
             Bad(f"enter: a token {name}", post(ENTER, {"waiting_token": token}), 400, "INVALID_TOKEN"),
             Bad(f"leave: a token {name}", _get(LEAVE, f"token={token}", "DELETE"), 400, "INVALID_TOKEN"),
         ]

@@ -29,6 +29,7 @@ from tests.support.calls import (
     try_redeem,
     try_status,
 )
+from tests.support.listening import STREAM
 from tests.support.ports import free_port
 from tests.support.processes import Api
 from tests.support.refusals import refused
@@ -84,6 +85,10 @@ async def a_visit(http: httpx.AsyncClient, event: str) -> None:
         assert (await leave(http, second, method)).status_code == 200
         assert (await leave(http, "w~forged", method)).status_code == 400
     refused(await try_status(http, second), 404, "TOKEN_EXPIRED")
+    # Who has been let in is told so, and nothing after it.
+    assert (await http.get(STREAM, params={"token": first})).text.count("event: place") == 1
+    refused(await http.get(STREAM, params={"token": second}), 404, "TOKEN_EXPIRED")
+    refused(await http.get(STREAM), 400, "MISSING_TOKEN")
     refused(await try_enter(http, second), 404, "TOKEN_EXPIRED")
     await configure(http, f"{event}-hasty", pass_ttl=0.001)
     lapsed = (await enter(http, (await join(http, f"{event}-hasty"))["waiting_token"]))["reservation_token"]
@@ -178,6 +183,7 @@ async def nothing_but_unavailable(http: httpx.AsyncClient) -> None:
     answers = [
         await try_join(http, "concert"),
         await try_status(http, token),
+        await http.get(STREAM, params={"token": token}),
         await try_enter(http, token),
         *[await leave(http, token, method) for method in ("DELETE", "POST")],
         await try_redeem(http, reservation),
@@ -237,4 +243,4 @@ async def explore(http: httpx.AsyncClient, where: Path, *arguments: str) -> None
             running.kill()
             await running.wait()
     assert running.returncode == 0, said
-    assert "Operations:       25 selected" in said
+    assert "Operations:       26 selected" in said

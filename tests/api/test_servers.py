@@ -78,9 +78,7 @@ async def test_sigterm_lets_joins_in_progress_succeed(
             await eventually(lambda: _refuses_connections(api))
             relay.held = False
             assert [answer.status_code for answer in await asyncio.gather(*joins)] == [202] * 5
-            code = await asyncio.to_thread(api.process.wait, 20)
-            # uvicorn ends by the signal that it was sent, once all is done.
-            assert code == (0 if server == "granian" else -signal.SIGTERM)
+            assert await asyncio.to_thread(api.process.wait, 20) == 0
             assert "Traceback" not in api.log()
     # Round trip 2 was waited for as well, and the process deregistered.
     assert [await redis.zcard(key.heartbeat) for key in keys.values()] == [1] * 5

@@ -1,0 +1,166 @@
+"""Somebody who listens: one open stream of Server-Sent Events, and what was told on it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from shared.tokens.signer import WaitingToken
+
+MAX_UNSENT = 64 * 1024
+"""Bytes that a listener may be behind before they are dropped."""
+
+_STUCK_S = 30.0
+"""Seconds that one event may take to be sent, for the same reason."""
+
+_NOTICEABLE_S, _NOTICEABLE = 3.0, 0.1
+"""A wait is told anew when it is off by more than this: s, and a part of it."""
+
+KEEP_ALIVE = b": keep-alive\n\n"
+
+Render = Callable[[bytes], bytes]
+"""Makes the JSON that a listener is sent out of that of the status answer."""
+
+End = Literal["admitted", "drain", "gone", "left", "slow"]
+"""Why a stream ended. `left`: its client went away."""
+
+
+def event(name: str, data: bytes, retry_ms: int | None = None) -> bytes:
+    """A Server-Sent Event. `data` is JSON, which never has a line break outside its strings, nor inside them."""
+    retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
+    return b"%sevent: %s\ndata: %s\n\n" % (retry, name.encode(), data)
+
+
+class Seen(NamedTuple):
+    """What somebody sees of their place, beside the wait."""
+
+    status: str
+    position: int
+    full: bool
+
+
+class Listener:
+    """The chunks of one stream. One that has not been sent yet is replaced by what is newer.
+
+    Times are in s on the loop's clock.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_eta",
+        "_eta_at",
+        "_loop",
+        "_next",
+        "_seen",
+        "_sending_since",
+        "_skipped",
+        "_task",
+        "_unsent",
+        "_wake",
+        "due",
+        "end_reason",
+        "event_id",
+        "lease",
+        "look_at",
+        "render",
+        "ticket",
+        "token",
+        "told_at",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        token: WaitingToken,
+        text: str,
+        render: Render,
+        trace_id: str,
+        *,
+        skipped: Callable[[], None],
+        closed: "Callable[[Listener], None]",
+    ) -> None:
+        self.event_id, self.ticket, self.lease = token.event_id, token.ticket, token.lease
+        self.token = text
+        """The newest; '' when the lease is newer than any token that was signed."""
+        self.render, self.trace_id = render, trace_id
+        self.told_at = 0.0
+        """When something was last sent."""
+        self.look_at = 0.0
+        """When to look again where they stand."""
+        self.due = 0.0
+        """When to look again, or to keep the stream alive."""
+        self.end_reason: End | None = None
+        self._skipped, self._closed = skipped, closed
+        self._loop = asyncio.get_running_loop()
+        self._seen: Seen | None = None
+        self._eta: float | None = None
+        self._eta_at = 0.0
+        self._next, self._unsent = b"", 0
+        self._sending_since: float | None = None
+        self._wake: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[object] | None = None
+
+    @property
+    def status(self) -> str:
+        """What they were last told: waiting, ready; '' nothing yet."""
+        return self._seen.status if self._seen else ""
+
+    def notices(self, seen: Seen, eta: float | None, now: float) -> bool:
+        """Whether this is news. `eta` in s."""
+        if seen != self._seen or (eta is None) != (self._eta is None):
+            return True
+        if eta is None or self._eta is None:
+            return False
+        return abs(eta - (self._eta - (now - self._eta_at))) > max(_NOTICEABLE_S, _NOTICEABLE * eta)
+
+    def remember(self, seen: Seen, eta: float | None, now: float) -> None:
+        """This was sent."""
+        self._seen, self._eta, self._eta_at = seen, eta, now
+
+    def __aiter__(self) -> "Listener":
+        return self
+
+    async def __anext__(self) -> bytes:
+        # Whoever asks for more has sent what they were given before.
+        self._sending_since, self._unsent = None, 0
+        self._task = self._task or asyncio.current_task()
+        while not self._next:
+            if self.end_reason:
+                raise StopAsyncIteration
+            self._wake = self._loop.create_future()
+            await self._wake
+        chunk, self._next = self._next, b""
+        self._sending_since = self._loop.time()
+        return chunk
+
+    async def aclose(self) -> None:
+        """The stream is over."""
+        self.end("left")
+        self._closed(self)
+
+    def offer(self, chunk: bytes, now: float) -> None:
+        """Sends a chunk."""
+        if self._next:
+            self._skipped()
+            self._unsent += len(self._next)
+        self._next, self.told_at = chunk, now
+        self._wake_up()
+
+    def is_slow(self, now: float) -> bool:
+        """Whether too much is unsent, or for too long."""
+        since = self._sending_since
+        return since is not None and (self._unsent + len(self._next) > MAX_UNSENT or now - since > _STUCK_S)
+
+    def end(self, reason: End, last: bytes = b"") -> None:
+        """Ends the stream, after a last chunk."""
+        if self.end_reason:
+            return
+        self.end_reason = reason
+        if last:
+            self._next = last
+        self._wake_up()
+        if reason == "slow" and self._task is not None:
+            self._task.cancel()
+
+    def _wake_up(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)

@@ -1,0 +1,223 @@
+"""Live updates: people who listen are told where they stand as soon as it changes, and at most once a second."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from itertools import pairwise
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from shared.dev.redis_server import LOCALHOST, RedisServer
+from shared.line.keys import Keys
+from shared.line.line import Line
+from shared.tokens.signer import Signer
+from tests.api.bad_requests import STRANGER, TICKET
+from tests.support.calls import configure, enter, join, leave, running, status
+from tests.support.line_state import fill
+from tests.support.listening import STREAM, Stream, listeners, listening
+from tests.support.polling import Crowd, from_memory, now_ms, publishing
+from tests.support.processes import Api
+from tests.support.redis_monitor import Monitor
+from tests.support.refusals import refused, retry_after
+from tests.support.settings import SECRET
+from tests.support.waiting import eventually
+
+PEOPLE = 1500
+FAR = 1400
+
+
+@pytest.fixture
+async def crowd(http: httpx.AsyncClient, live_line: Line, event: str) -> AsyncIterator[Crowd]:
+    """A line that does not move, and its index."""
+    await configure(http, event, rate=0, burst=0)
+    crowd = Crowd(event, await fill(live_line, event, PEOPLE))
+    async with publishing(live_line, event):
+        yield crowd
+
+
+async def test_it_begins_with_the_status_answer(http: httpx.AsyncClient, crowd: Crowd) -> None:
+    async with listening(http, crowd.token(3)) as stream:
+        assert stream.answer.headers["cache-control"] == "no-store"
+        assert stream.answer.headers["x-accel-buffering"] == "no"
+        told = await stream.next()
+        assert (told.name, told.data.keys()) == ("place", (await status(http, crowd.token(3))).keys())
+        assert (told.data["status"], told.data["position"], told.data["approximate"]) == ("waiting", 3, False)
+        assert told.retry is not None
+        assert 1000 <= told.retry <= 5000
+        assert crowd.lease(told.data["waiting_token"]) >= crowd.tickets[-1] // 1000
+    async with listening(http, headers={"Authorization": f"Bearer {crowd.token(4)}"}) as stream:
+        assert (await stream.next()).data["position"] == 4
+
+
+@pytest.mark.parametrize("server", ["granian", "granian-asgi", "uvicorn"])
+async def test_every_step_to_the_door_is_told_on_every_server(
+    redis_server: RedisServer, redis: Redis, event: str, server: str
+) -> None:
+    async with running(Api(redis_server.url, server=server)) as http:
+        await configure(http, event, rate=0, burst=0)
+        tokens = [(await join(http, event))["waiting_token"] for _ in range(3)]
+        async with listening(http, tokens[2]) as stream:
+            assert (await stream.next()).data["position"] == 3
+            await leave(http, tokens[0])
+            await stream.until(position=2, status="waiting", eta_sec=None)
+            await configure(http, event, rate=1000, burst=10)
+            assert (await stream.until(status="ready"))["ready_for_entry"] is True
+            await configure(http, event, paused=True)
+            await stream.until(status="waiting", eta_sec=None)
+            await configure(http, event, paused=False)
+            token = (await stream.until(status="ready"))["waiting_token"]
+            # In another tab.
+            await enter(http, token)
+            (last,) = await stream.rest()
+            assert (last.name, last.data["status"]) == ("place", "admitted")
+        async with listening(http, token) as stream:
+            assert [told.data["status"] for told in await stream.rest()] == ["admitted"]
+        async with listening(http, tokens[1]) as stream:
+            await stream.next()
+            await leave(http, tokens[1])
+            *_, last = await stream.rest()
+            assert (last.name, last.data["error"]["code"]) == ("gone", "TOKEN_EXPIRED")
+            assert last.data["error"]["trace_id"]
+        await eventually(lambda: _nobody_listens(http))
+
+
+async def test_far_back_they_hear_of_their_place_and_of_a_pause_too(http: httpx.AsyncClient, crowd: Crowd) -> None:
+    await configure(http, crowd.event, rate=100, burst=1)
+    await from_memory(http, crowd.token(FAR))
+    async with listening(http, crowd.token(FAR)) as stream:
+        position = FAR
+        while position > FAR - 50:
+            position = (await stream.next()).data["position"]
+        await configure(http, crowd.event, paused=True)
+        await stream.until(eta_sec=None)
+        await configure(http, crowd.event, paused=False, rate=1)
+        assert (await stream.until(status="waiting"))["eta_sec"] > 100
+
+
+async def _nobody_listens(http: httpx.AsyncClient) -> bool:
+    return await listeners(http) == 0
+
+
+async def test_what_is_refused_is_refused_before_the_stream(http: httpx.AsyncClient, event: str) -> None:
+    refused(await http.get(STREAM), 400, "MISSING_TOKEN")
+    for token in ("nonsense", STRANGER.waiting(event, TICKET)):
+        refused(await http.get(STREAM, params={"token": token}), 400, "INVALID_TOKEN")
+    token = (await join(http, event))["waiting_token"]
+    await leave(http, token)
+    refused(await http.get(STREAM, params={"token": token}), 404, "TOKEN_EXPIRED")
+    refused(await http.post(STREAM), 405, "METHOD_NOT_ALLOWED")
+
+
+async def test_head_opens_no_stream(http: httpx.AsyncClient, crowd: Crowd) -> None:
+    before = await listeners(http)
+    answer = await http.head(STREAM, params={"token": crowd.token(1)})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    assert await listeners(http) == before
+    assert (await http.head(STREAM)).status_code == 400
+
+
+async def test_more_than_the_limit_are_refused_and_poll(redis_server: RedisServer, redis: Redis, event: str) -> None:
+    async with running(Api(redis_server.url, max_listeners=2)) as http:
+        token = (await join(http, event))["waiting_token"]
+        async with listening(http, token) as first:
+            async with listening(http, token) as second:
+                assert [(await one.next()).name for one in (first, second)] == ["place", "place"]
+                answer = await http.get(STREAM, params={"token": token})
+                refused(answer, 503, "OVERLOADED")
+                assert retry_after(answer) <= 10
+                assert (await status(http, token))["position"] == 1
+
+            async def room() -> bool:
+                return (await http.head(STREAM, params={"token": token})).status_code == 200
+
+            await eventually(room)
+            async with listening(http, token) as second:
+                await second.next()
+
+
+@pytest.mark.parametrize("server", ["granian", "granian-asgi", "uvicorn"])
+@pytest.mark.parametrize("half", [False, True], ids=["closed", "half-closed"])
+async def test_a_client_that_goes_is_forgotten(
+    redis_server: RedisServer, redis: Redis, event: str, server: str, half: bool
+) -> None:
+    async with running(Api(redis_server.url, server=server)) as http:
+        await configure(http, event, rate=0, burst=0)
+        token = (await join(http, event))["waiting_token"]
+        with socket.create_connection((LOCALHOST, http.base_url.port or 0)) as connection:
+            connection.sendall(f"GET {STREAM}?token={token} HTTP/1.1\r\nHost: daegi\r\n\r\n".encode())
+
+            async def heard() -> bool:
+                return await listeners(http) == 1
+
+            await eventually(heard)
+            if half:
+                connection.shutdown(socket.SHUT_WR)
+            else:
+                connection.close()
+            await eventually(lambda: _nobody_listens(http))
+            text = (await http.get("/metrics")).text
+            assert 'daegi_listeners_ended_total{reason="left"} 1.0' in text
+
+
+async def test_whoever_listens_far_back_is_heard_and_costs_redis_nothing(
+    redis_server: RedisServer, redis: Redis, event: str, live_line: Line
+) -> None:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(running(Api(redis_server.url, heartbeat_ttl=8)))
+        await configure(http, event, rate=0, burst=0)
+        crowd = Crowd(event, await fill(live_line, event, PEOPLE))
+        await stack.enter_async_context(publishing(live_line, event))
+        places = range(1050, 1150)
+        tickets = [str(crowd.tickets[place - 1]) for place in places]
+        streams = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in places]
+        for stream in streams:
+            await stream.next()
+        began = await now_ms(redis)
+
+        async def all_heard() -> bool:
+            heard = await redis.zmscore(Keys().event(event).heartbeat, tickets)
+            return all(when > began + 5000 for when in heard)
+
+        async with Monitor(redis_server.url) as monitor:
+            await eventually(all_heard)
+            commands = [one for one in await monitor.commands() if f"{{{event}}}" in one]
+    fetches = [one for one in commands if one.startswith("GET position_index")]
+    naming = [sum(ticket in one for ticket in tickets) for one in commands if not one.startswith("ZMSCORE")]
+    # Heartbeats: an eighth of the TTL apart, for all of them in one command. Beside them one is polled for all.
+    assert len([named for named in naming if named > 1]) <= len(fetches) + 1
+    assert len([named for named in naming if named == 1]) <= len(fetches) + 1
+    assert max(naming) == len(tickets)
+
+
+async def test_a_stream_on_which_nothing_happens_is_kept_alive(http: httpx.AsyncClient, crowd: Crowd) -> None:
+    async with listening(http, crowd.token(1)) as near, listening(http, crowd.token(FAR)) as far:
+        for stream in (near, far):
+            await stream.next()
+            reading = asyncio.create_task(stream.next())
+
+            async def kept_alive(stream: Stream = stream) -> bool:
+                return ": keep-alive" in stream.comments
+
+            await eventually(kept_alive, 25)
+            reading.cancel()
+
+
+async def test_whoever_is_called_is_not_polled_faster_than_they_would_poll_themselves(
+    http: httpx.AsyncClient, redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    await configure(http, event, rate=1, burst=3)
+    tokens = [(await join(http, event))["waiting_token"] for _ in range(2)]
+    ticket = str(Signer([SECRET]).verify_waiting(tokens[0]).ticket)
+    async with listening(http, tokens[0]) as stream, listening(http, tokens[1]):
+        assert (await stream.next()).data["status"] == "ready"
+        times: list[float] = []
+        async with redis.monitor() as monitor:
+            while len(times) < 4:
+                command = await monitor.next_command()
+                if ticket in command["command"] and command["command"].startswith("EVALSHA"):
+                    times.append(command["time"])
+    # Within 1.5 s of their call a second question is none of hesitation; after that it would be (door.lua).
+    assert min(after - before for before, after in pairwise(times)) > 1.5
