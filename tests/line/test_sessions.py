@@ -280,6 +280,96 @@ async def test_passes_replayed_at_once_are_one_session(make_room: MakeRoom) -> N
     assert len(await let_in(rooms[0], 3)) == 1
 
 
+# Sessions of fixed length: those of passes that other sites verify
+
+
+def fixed(held: Renewal) -> Renewal:
+    return held._replace(fixed=True)
+
+
+async def test_the_arrival_gives_a_fixed_session_its_length_and_nothing_lengthens_it_later(room: Room) -> None:
+    (first,) = await let_in(room)
+    room.clock.advance(10)
+    (held,) = await renew(room, fixed(first))
+    assert held.until == room.now + TTL * 1000
+    # Also by the older pass.
+    for _ in range(4):
+        await room.sweep(70)
+        assert await renew(room, held, fixed(first)) == [held, held]
+    assert await ends(room) == {held.ticket: held.until + SLACK * 1000 - room.now}
+    # What is left for the slack is no pass.
+    room.clock.advance(20)
+    assert room.now == held.until
+    assert await renew(room, held, fixed(first)) == []
+
+
+async def test_a_fixed_session_that_outlasts_its_reservation_is_not_lengthened(room: Room) -> None:
+    await room.line.configure(room.event, {"session_ttl": "3600000"})
+    (held,) = await renew(room, *map(fixed, await let_in(room)))
+    await room.sweep(600)
+    assert not await room.redis.exists(room.keys.passes)
+    assert await renew(room, held) == [held]
+
+
+async def test_a_fixed_session_ends_at_the_limit(room: Room) -> None:
+    await room.line.configure(room.event, {"session_limit": "60000"})
+    (first,) = await let_in(room)
+    (held,) = await renew(room, fixed(first))
+    assert held.until == first.entered + 60_000
+    assert await ends(room) == {held.ticket: 62_000}
+
+
+async def test_who_is_inside_already_and_goes_elsewhere_has_what_is_left(room: Room) -> None:
+    (held,) = await renew(room, *await let_in(room))
+    room.clock.advance(200)
+    assert await renew(room, fixed(held)) == [fixed(held)]
+
+
+async def test_a_released_ticket_has_no_fixed_session(room: Room) -> None:
+    first, second = await let_in(room, 2)
+    (held,) = await renew(room, fixed(first))
+    await room.line.release(room.event, [first.ticket, second.ticket])
+    assert await renew(room, held, fixed(second)) == []
+
+
+async def test_a_lost_session_of_fixed_length_is_put_back_for_as_long_as_its_pass_says(capped: Room) -> None:
+    held = await renew(capped, *map(fixed, await let_in(capped, 3)))
+    capped.clock.advance(100)
+    await capped.redis.delete(capped.keys.sessions)
+    assert await renew(capped, *held) == held
+    assert await let_in(capped) == []
+    assert await inside(capped) == 3
+
+
+async def test_a_redeem_says_from_when_and_until_when_its_holder_may_stay(room: Room) -> None:
+    (held,) = await let_in(room)
+    room.clock.advance(10)
+    redeemed = await room.line.redeem(room.event, held.ticket, held.entered, "aa01")
+    assert (redeemed.since, redeemed.until) == (room.now, room.now + TTL * 1000)
+    assert await ends(room) == {held.ticket: (TTL + SLACK) * 1000}
+    room.clock.advance(299.999)
+    assert await room.line.redeem(room.event, held.ticket, held.entered, "aa01") == redeemed
+    room.clock.advance(0.001)
+    over = await room.line.redeem(room.event, held.ticket, held.entered, "aa01")
+    assert over == redeemed._replace(since=0, until=0)
+
+
+async def test_a_redeem_says_the_true_end_of_a_session_that_lasts_longer(room: Room) -> None:
+    await room.line.configure(room.event, {"pass_ttl": "60000", "session_ttl": "20000"})
+    (held,) = await let_in(room)
+    room.clock.advance(10)
+    redeemed = await room.line.redeem(room.event, held.ticket, held.entered)
+    assert (redeemed.since, redeemed.until) == (room.now, held.entered + 60_000)
+
+
+async def test_a_redeem_after_a_release_says_that_nobody_may_stay(room: Room) -> None:
+    (held,) = await let_in(room)
+    await room.line.redeem(room.event, held.ticket, held.entered, "aa01")
+    await room.line.release(room.event, [held.ticket])
+    again = await room.line.redeem(room.event, held.ticket, held.entered, "aa01")
+    assert (again.code, again.since, again.until) == (RedeemCode.REDEEMED, 0, 0)
+
+
 # Releasing
 
 

@@ -70,6 +70,7 @@ class Sessions(RuleBasedStateMachine):
         self.limit: int | None = None
         self.slots = math.inf
         self.last_asked = 0
+        self.lost_something = False
 
     @initialize(offs=st.lists(st.integers(-OFF, OFF), min_size=3, max_size=3))
     def begin(self, offs: list[int]) -> None:
@@ -135,15 +136,18 @@ class Sessions(RuleBasedStateMachine):
             self.held[walked.ticket] = [Renewal(walked.ticket, walked.until, walked.entered)]
             self.issued[walked.ticket] = walked.entered
 
-    @rule(picks=st.lists(st.tuples(_picks, _picks), min_size=1, max_size=6), process=_processes, grace=_grace)
-    def passes_are_renewed(self, picks: list[tuple[int, int]], process: int, grace: bool) -> None:
+    @rule(
+        picks=st.lists(st.tuples(_picks, _picks, st.booleans()), min_size=1, max_size=6),
+        process=_processes,
+        grace=_grace,
+    )
+    def passes_are_renewed(self, picks: list[tuple[int, int, bool]], process: int, grace: bool) -> None:
         if self.held:
-            tickets = [self.somebody(pick) for pick, _ in picks]
-            self.renew(
-                [self.held[t][which % len(self.held[t])] for t, (_, which) in zip(tickets, picks, strict=True)],
-                process,
-                grace,
-            )
+            asked = []
+            for pick, which, fixed in picks:
+                passes = self.held[self.somebody(pick)]
+                asked.append(passes[which % len(passes)]._replace(fixed=fixed))
+            self.renew(asked, process, grace)
 
     @rule(process=_processes)
     def the_active_renew(self, process: int) -> None:
@@ -159,9 +163,13 @@ class Sessions(RuleBasedStateMachine):
             if until:
                 assert one.ticket not in self.released, "a released pass was renewed"
                 assert until > renewed.now
-                self.held[one.ticket].append(one._replace(until=until))
+                known = max(held.until for held in self.held[one.ticket])
+                lengthened = one.fixed and one.ticket in self.arrived and until > known
+                # What was lost is put back for as long as anybody's pass may be good.
+                assert not lengthened or self.lost_something, "a fixed session was lengthened"
+                self.held[one.ticket].append(one._replace(until=until, fixed=False))
                 self.arrived.add(one.ticket)
-            elif one.ticket not in self.released and not over:
+            elif one.ticket not in self.released and not over and not one.fixed:
                 assert one.until + SLACK <= renewed.now, "somebody active was thrown out"
 
     @rule(pick=_picks)
@@ -172,6 +180,11 @@ class Sessions(RuleBasedStateMachine):
             if redeemed.code == RedeemCode.REDEEMED:
                 assert ticket not in self.released
                 self.arrived.add(ticket)
+                # The backend's own pass of the session, which nobody renews.
+                assert redeemed.since <= self.now < redeemed.until or self.limit is not None
+                if redeemed.until:
+                    first = self.held[ticket][0]
+                    self.held[ticket].append(first._replace(until=redeemed.until))
 
     @rule(pick=_picks, by_leaving=st.booleans())
     def somebody_goes(self, pick: int, by_leaving: bool) -> None:
@@ -254,11 +267,13 @@ class Sessions(RuleBasedStateMachine):
     @rule()
     def the_sessions_are_lost(self) -> None:
         if self.pass_ttls_agree():
+            self.lost_something = True
             self.run(self.redis.delete(self.keys.sessions))
 
     @rule()
     def the_sessions_are_lost_for_a_while(self) -> None:
         if self.run(self.redis.exists(self.keys.sessions)) and self.pass_ttls_agree():
+            self.lost_something = True
             self.run(self.redis.rename(self.keys.sessions, self.keys.sessions + "-kept"))
             self.enter(self.waiting or [1], False)
             self.run(self.line.poll(EVENT, []))
@@ -272,6 +287,7 @@ class Sessions(RuleBasedStateMachine):
         # With it goes what is known of jumps of the clock, and of a time to live that was longer.
         held = all(one.until + SLACK <= longest for one in self.all_passes())
         if self.session_time == self.now and held and self.pass_ttls_agree():
+            self.lost_something = True
             keys = [self.keys.state, self.keys.sessions] if sessions_too else [self.keys.state]
             self.run(self.redis.delete(*keys))
             # Versions are times, where there is none to go on from.
