@@ -22,6 +22,7 @@ ErrorCode = Annotated[str, Meta(extra_json_schema={"enum": sorted(MEANINGS)})]
 EventId = Annotated[str, Meta(examples=["concert"], extra_json_schema={"pattern": f"^{EVENT_ID.pattern}$"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 People = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[int, Meta(ge=0, le=MAX_ETA)]
 # Only described, not enforced: a missing token has an error code of its own.
 _NOT_EMPTY = {"minLength": 1}
 WaitingToken = Annotated[
@@ -85,8 +86,12 @@ class StatusResponse(msgspec.Struct):
     waiting_token: Annotated[WaitingToken, Meta(description="The newest, to be used from now on. Opaque")]
     position: People
     eta_sec: Annotated[
-        Annotated[int, Meta(ge=0, le=MAX_ETA)] | None,
+        Seconds | None,
         Meta(description="Seconds until their turn, null while nobody is let in"),
+    ]
+    eta_range_sec: Annotated[
+        tuple[Seconds, Seconds] | None,
+        Meta(description="From how many to how many: true for nine of ten who wait for more than 30 s"),
     ]
     waiting_time: Annotated[People, Meta(description="Seconds since they joined")]
     ready_for_entry: bool

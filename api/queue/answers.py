@@ -5,15 +5,13 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from api.contract.schemas import MAX_ETA, JoinResponse, StatusResponse
+from api.contract.schemas import JoinResponse, StatusResponse
 from api.http.response import Response, json_response, retry_after
+from api.queue.forecast import FRONT_POLL_S, eta, eta_range
 from shared.errors import DaegiError, KeyReusedError, PlaceUnknownError
 from shared.line.replies import JoinCode, Joined, PollCode, Polled, Standing
 from shared.settings import Settings
 from shared.tokens.signer import Signer
-
-FRONT_POLL_S = 2.0
-"""Seconds between polls at the front (shared/line/DESIGN.md, "Polling, leases and the position index")."""
 
 _FRONT = 5
 """Whose turn may come at any moment, whatever the ETA: somebody inside leaves, or an operator opens the door."""
@@ -80,14 +78,14 @@ class Answers:
             after = self.poll_after_ms(place, seconds, standing)
             status, ready = _STATUS[code]
             token, waited = sign(event_id, ticket, now), now - ticket // 1000
-            answers.append(_standing(status, token, place, seconds, waited, ready, after, approximate))
+            answers.append(_told(status, token, place, seconds, standing, waited, ready, after, approximate))
         return answers
 
     def from_memory(self, ticket: int, token: str, position: int, standing: Standing, now: int) -> Response:
         """The answer to a poll under a lease, whose token stays valid; `now` in ms."""
         seconds = eta(position, standing)
         after = self.poll_after_ms(position, seconds, standing)
-        return _standing("waiting", token, position, seconds, now - ticket // 1000, False, after, True)
+        return _told("waiting", token, position, seconds, standing, now - ticket // 1000, False, after, True)
 
     def poll_after_ms(self, position: int, seconds: float | None, standing: Standing) -> int:
         """When somebody with this ETA polls again: in the first five places, and near their turn, after 2 s, else after
@@ -109,11 +107,12 @@ class Answers:
         return int(wished * (800 + 200 * random.random())) or 1
 
 
-def _standing(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
+def _told(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
     status: Status,
     token: str,
     position: int,
     seconds: float | None,
+    standing: Standing,
     waited: int,
     ready: bool,
     after: int,
@@ -121,15 +120,6 @@ def _standing(  # noqa: PLR0917 - called for every poll, and positional argument
 ) -> Response:
     eta_sec = None if seconds is None else math.ceil(seconds)
     waiting_time = waited // 1000 if waited > 0 else 0
-    answer = StatusResponse(status, token, position, eta_sec, waiting_time, ready, after, approximate)
+    between = eta_range(seconds, position, standing)
+    answer = StatusResponse(status, token, position, eta_sec, between, waiting_time, ready, after, approximate)
     return json_response(200, answer, retry_after(-(-after // 1000)))
-
-
-def eta(position: int, standing: Standing) -> float | None:
-    """Seconds until somebody at this position can enter; None while nobody can."""
-    missing = position - standing.tokens
-    # At rate 0 nobody beyond the tokens can enter, however fast the head of the line moved a moment ago.
-    if standing.paused or standing.damaged or (missing > 0 and min(standing.rate, standing.eta_rate) <= 0):
-        return None
-    # Whoever is called learns of it with their next poll.
-    return min(FRONT_POLL_S / 2 + missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0

@@ -15,8 +15,9 @@ from api.contract.schemas import (
 from api.http.errors import HttpError, invalid
 from api.http.request import Request
 from api.http.response import Response, json_response, rfc3339
-from api.queue.answers import Answers, eta
+from api.queue.answers import Answers
 from api.queue.batched_line import BatchedLine
+from api.queue.forecast import eta
 from api.queue.identity import Identity, idempotency_key, waiting_token
 from api.queue.join_limit import JoinLimit
 from api.serving.position_cache import PositionCache

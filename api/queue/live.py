@@ -19,8 +19,9 @@ from api.contract.schemas import StatusResponse
 from api.http.errors import HttpError, UnexpectedError
 from api.http.response import Response
 from api.process import cancel
-from api.queue.answers import FRONT_POLL_S, UNKNOWN_POLL_S, Answers, eta
+from api.queue.answers import UNKNOWN_POLL_S, Answers
 from api.queue.batched_line import BatchedLine
+from api.queue.forecast import FRONT_POLL_S, eta
 from api.queue.handlers import token_expired
 from api.queue.listener import KEEP_ALIVE, End, Listener, Render, Seen, event
 from api.serving.clock import RedisClock

@@ -39,7 +39,6 @@ from api.room.visits import (
     wants_json,
     was_probed,
 )
-from api.room.wait import spread
 from api.serving.next_url import ROOM_PATH
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
@@ -235,7 +234,7 @@ class Room:
                 if error.code not in _NOT_YET:
                     return self._expired(request, visit)
         cookie = self._cookies.set_waiting(request, visit.event_id, status.waiting_token)
-        low, high = (None, None) if status.eta_sec is None else spread(status.eta_sec)
+        low, high = status.eta_range_sec or (None, None)
         ticket = self._signer.verify_waiting(token).ticket
         return self._page(
             request,

@@ -17,7 +17,7 @@ import msgspec
 from api.http.response import Header
 from api.room.assets import accent_url, load_assets
 from api.room.texts import Plural, State, Texts
-from api.room.wait import SPREAD, Wait, rounded
+from api.room.wait import Wait, rounded
 
 _IN_STATES = re.compile(r' data-in="([a-z_ ]+)"')
 _PLACEHOLDER = re.compile(r"\$([a-z_]+)")
@@ -44,7 +44,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     """From 1; None and 0 when it is not known."""
     people_ahead: int | None = None
     eta_low_s: float | None = None
-    """With `eta_high_s` from wait.spread(); None while nobody is let in."""
+    """With `eta_high_s` the range of the wait; None while nobody is let in."""
     eta_high_s: float | None = None
     joined_at: str | None = None
     """RFC 3339, in UTC."""
@@ -152,7 +152,6 @@ def _prepared(state: State, texts: Texts) -> tuple[str, ...]:
         "icon": assets.url("icon.svg"),
         "style": assets.url("style.css"),
         "script": assets.url("room.js"),
-        "spread": "{} {}".format(*SPREAD),
         "texts": msgspec.json.encode(texts).decode(),
         "headline": words.headline,
         "advice": words.advice,

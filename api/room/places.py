@@ -22,7 +22,11 @@ class PlaceView:
     def told(self, status: StatusResponse, visit: Visit) -> dict[str, Any]:
         """What the page's script is told."""
         told: dict[str, Any] = msgspec.to_builtins(status)
-        return told | {"state": self.state(status, visit), "people": max(0, status.position - 1)}
+        return told | {
+            "state": self.state(status, visit),
+            "people": max(0, status.position - 1),
+            "reason": self._positions.reason(visit.event_id),
+        }
 
     def render(self, visit: Visit) -> Render:
         """The same for a stream, in JSON."""

@@ -3,9 +3,6 @@
 import math
 from typing import Literal, NamedTuple
 
-SPREAD = (0.85, 1.25)
-"""From which part of an ETA to which the wait is said to last: lines slow down more often than they speed up."""
-
 _MOST_MINUTES = 180
 _MOST_HOURS = 48
 
@@ -18,12 +15,6 @@ class Wait(NamedTuple):
     unit: Unit
     low: int
     high: int
-
-
-def spread(eta: float) -> tuple[float, float]:
-    """The shortest and the longest wait to be told for an ETA, in s."""
-    low, high = SPREAD
-    return eta * low, eta * high
 
 
 def rounded(low_s: float, high_s: float) -> Wait:

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from api.serving.clock import RedisClock
+from api.serving.slips import Reason, Slips
 from shared.errors import DaegiError
 from shared.line.line import Line
 from shared.line.replies import Index, Standing
@@ -33,6 +34,7 @@ class _Cached:
 
     standing: Standing
     """From the last exact answer."""
+    slips: Slips
     index: Index | None = None
     exact_zone: float = 0.0
     fetched_at: int = 0
@@ -68,6 +70,8 @@ class PositionCache:
         self._clock = clock
         self._lease_ms = int(settings.heartbeat_ttl * 1000 / 4)
         self._ready_s = settings.ready_ttl
+        # Four times as long as the longest pause between two polls.
+        self._slips_s = settings.heartbeat_ttl / 2
         self._events: dict[str, _Cached] = {}
         self._fetches: set[asyncio.Task[None]] = set()
 
@@ -77,9 +81,10 @@ class PositionCache:
         if cached is None:
             if len(self._events) >= _MAX_EVENTS:
                 self._events.clear()
-            self._events[event_id] = _Cached(standing)
+            self._events[event_id] = _Cached(standing, Slips(standing, self._slips_s))
         else:
             cached.standing = standing
+            cached.slips.observe(standing)
 
     def standing(self, event_id: str) -> Standing | None:
         """How the event stood when this process last heard of it, None if it has not."""
@@ -88,6 +93,11 @@ class PositionCache:
             return None
         exact, index = cached.standing, cached.index
         return index.standing if index and index.standing.now > exact.now else exact
+
+    def reason(self, event_id: str) -> Reason:
+        """Why waits have become longer of late, as far as this process knows."""
+        cached, now = self._events.get(event_id), self._clock.now()
+        return "" if cached is None or now is None else cached.slips.reason(now)
 
     def somebody_waits(self, event_id: str) -> bool:
         """Whether there was a line a moment ago, as far as this process knows."""
@@ -172,5 +182,6 @@ class PositionCache:
         if index:
             standing = index.standing
             cached.index = index
+            cached.slips.observe(standing)
             # The first places, or as many as could become ready within twice ready_ttl.
             cached.exact_zone = max(EXACT_ZONE, standing.tokens + standing.head_speed * 2 * self._ready_s)

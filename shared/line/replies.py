@@ -9,6 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+MOST_SEEN = 1000
+"""As in lib/speed.lua."""
+
 SESSION_TTL_MS = 300_000
 """Of an event that says nothing else, as in lib/event.lua."""
 
@@ -77,7 +80,9 @@ class RelogCode(IntEnum):
 class Standing(NamedTuple):
     """How an event stands: now in ms on Redis's clock, rates in people/s.
 
-    `tokens` are the openings: tokens of the bucket or free slots, whichever are fewer.
+    `tokens` are the openings: tokens of the bucket or free slots, whichever are fewer. If `eta_rate` is below `rate`, a
+    cap decides. `held`: calls that nobody takes up may bound it. `seen`, at most MOST_SEEN: how many turns it rests on,
+    or under a cap how many of MOST_SEEN inside were seen to leave.
     """
 
     now: int
@@ -89,6 +94,8 @@ class Standing(NamedTuple):
     head_speed: float
     eta_rate: float
     waiting: int
+    held: bool
+    seen: int
 
     @classmethod
     def parse(cls, reply: Sequence[Any]) -> "Standing":
@@ -104,6 +111,8 @@ class Standing(NamedTuple):
             float(head_speed),
             float(eta_rate),
             int(waiting),
+            bool(flags & 8),
+            flags >> 4,
         )
 
 

@@ -28,6 +28,7 @@ async def test_from_join_to_redeem(http: httpx.AsyncClient, signer: Signer, even
         "status": "ready",
         "position": 1,
         "eta_sec": 0,
+        "eta_range_sec": [0, 0],
         "ready_for_entry": True,
         "approximate": False,
     }

@@ -17,6 +17,7 @@ PLACE = {
     "position": 10,
     "people": 9,
     "eta_sec": 600,
+    "eta_range_sec": [510, 750],
     "waiting_time": 60,
     "ready_for_entry": False,
     "poll_after_ms": 200,
@@ -117,7 +118,7 @@ async def test_a_join_whose_answer_is_lost_is_repeated_with_its_key(page: Any, s
 
 
 async def test_a_lost_connection_is_told_and_the_place_stays(page: Any) -> None:
-    await answering(page, "place", {**PLACE, "eta_sec": 240})
+    await answering(page, "place", {**PLACE, "eta_sec": 240, "eta_range_sec": [204, 300]})
     await page.goto("/waiting-room/waiting")
     await page.context.set_offline(True)
     await says(page, "trouble", LOST)
@@ -144,7 +145,7 @@ async def test_the_page_follows_what_happens_to_the_line(page: Any) -> None:
         ("full", "It is full inside"),
         ("waiting", "You are in line"),
     ):
-        await answering(page, "place", {**PLACE, "state": name, "eta_sec": None})
+        await answering(page, "place", {**PLACE, "state": name, "eta_sec": None, "eta_range_sec": None})
         await state(page, name)
         await says(page, "headline", headline)
     await refusing(page, "place", 404, "TOKEN_EXPIRED")
@@ -164,21 +165,21 @@ async def test_a_wait_that_grows_is_told_and_spoken(page: Any) -> None:
     await answering(page, "place", PLACE)
     await page.goto("/waiting-room/join")
     await state(page, "waiting")
-    await answering(page, "place", {**PLACE, "eta_sec": 1000})
+    await answering(page, "place", {**PLACE, "eta_sec": 1000, "eta_range_sec": [850, 1250]})
     await says(page, "trouble", "It is taking longer than expected.")
     await says(page, "spoken", "You are in line: about 10 to 25 minutes")
 
 
 async def test_a_room_that_is_full_now_and_then_is_not_spoken_of_each_time(page: Any) -> None:
-    await answering(page, "place", {**PLACE, "eta_sec": 240})
+    await answering(page, "place", {**PLACE, "eta_sec": 240, "eta_range_sec": [204, 300]})
     await page.goto("/waiting-room/join")
     await state(page, "waiting")
     await page.evaluate("() => { document.getElementById('spoken').textContent = ''; }")
     for name in ("full", "waiting", "full"):
-        await answering(page, "place", {**PLACE, "state": name, "eta_sec": 240})
+        await answering(page, "place", {**PLACE, "state": name, "eta_sec": 240, "eta_range_sec": [204, 300]})
         await state(page, name)
     assert await page.text_content("#spoken") == ""
-    await answering(page, "place", {**PLACE, "state": "full", "eta_sec": 1000})
+    await answering(page, "place", {**PLACE, "state": "full", "eta_sec": 1000, "eta_range_sec": [850, 1250]})
     await says(page, "spoken", "It is full inside: about 10 to 25 minutes")
 
 

@@ -36,8 +36,11 @@ _SHAPES = [
     set(shape.split())
     for shape in (
         "waiting_token position_hint status poll_after_ms",
-        "waiting_token position status poll_after_ms eta_sec waiting_time ready_for_entry approximate",
-        "waiting_token position status poll_after_ms eta_sec waiting_time ready_for_entry approximate state people",
+        "waiting_token position status poll_after_ms eta_sec eta_range_sec waiting_time ready_for_entry approximate",
+        (
+            "waiting_token position status poll_after_ms eta_sec eta_range_sec waiting_time ready_for_entry "
+            "approximate state people reason"
+        ),
         "admission reservation_token ttl_sec",
         "event_id user_id joined_at granted_at",
         "status",

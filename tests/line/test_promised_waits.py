@@ -2,8 +2,9 @@
 
 import pytest
 
-from api.queue.answers import eta
-from shared.line.replies import PollCode, Standing
+from api.queue.forecast import eta
+from shared.line.line import Renewal
+from shared.line.replies import MOST_SEEN, PollCode, Standing
 from tests.line.conftest import BATCH, LIFE, MakeRoom, Room
 from tests.line.test_crowds import Crowd
 
@@ -123,19 +124,47 @@ async def test_promises_are_kept_though_many_stay_away(make_room: MakeRoom, stay
     assert crowd.seconds < LIFE
 
 
-async def test_under_a_full_cap_the_measured_rate_counts_while_it_is_the_lower_one(small: Room) -> None:
+@pytest.fixture
+async def full(small: Room) -> tuple[Room, list[Renewal]]:
+    """One in which 20 may be inside at once, and are; 180 wait. The passes of those inside."""
     await small.line.configure(small.event, {"max_active": "20", "session_ttl": "100000"})
     tickets = await small.join(200)
     await small.poll(*tickets)
-    assert len(await small.admit(*tickets)) == 20
-    # People stay for longer than session_ttl: 1 goes in 20 s.
-    for seconds, rate in ((0, 0.05), (59, 0.05), (61, 0.2)):
-        await small.redis.execute_command(
-            "HSET", small.keys.state, "eta_rate", 0.05, "eta_at", small.now - seconds * 1000
-        )
-        assert (await small.standing()).eta_rate == pytest.approx(rate, rel=0.02)
-    await small.redis.execute_command("HSET", small.keys.state, "eta_rate", 5, "eta_at", small.now)
-    assert (await small.standing()).eta_rate == pytest.approx(0.2, rel=0.02)
+    entered = await small.admit(*tickets)
+    assert len(entered) == 20
+    return small, [Renewal(ticket, small.now + 30_000, small.now) for ticket in entered]
+
+
+async def stay(room: Room, passes: list[Renewal], seconds: int) -> None:
+    """They stay inside."""
+    for _ in range(seconds // 10):
+        room.clock.advance(10)
+        await room.line.renew(room.event, passes)
+
+
+async def test_under_a_full_cap_the_longer_nobody_leaves_the_longer_the_wait(full: tuple[Room, list[Renewal]]) -> None:
+    room, passes = full
+    standing = await room.standing()
+    assert standing.eta_rate == pytest.approx(20 / 100)
+    assert standing.seen == 0
+    await stay(room, passes, 300)
+    # As if each stayed for another session_ttl, four more of them for nothing but that.
+    assert (await room.standing()).eta_rate == pytest.approx(20 / ((20 * 300 + 24 * 100) / 24), rel=0.01)
+
+
+async def test_under_a_full_cap_people_enter_as_fast_as_others_were_seen_to_leave(
+    full: tuple[Room, list[Renewal]],
+) -> None:
+    room, passes = full
+    await stay(room, passes, 30)
+    await room.line.release(room.event, [one.ticket for one in passes])
+    room.clock.advance(3)
+    await room.poll(*await room.waiting())
+    standing = await room.standing()
+    # 20 ended after 33 s; the others of those whom it rests on are to be seen.
+    assert standing.seen == MOST_SEEN * 20 // 60
+    ending = 20 / ((20 * 33 + 4 * 100) / 24)
+    assert standing.eta_rate == pytest.approx(180 / (20 / 10 + 160 / ending), rel=1e-5)
 
 
 async def test_under_a_cap_people_enter_as_fast_as_sessions_end(small: Room) -> None:

@@ -19,9 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from api.queue.answers import Answers, eta
+from api.queue.answers import Answers
+from api.queue.forecast import eta
 from shared.dev.redis_server import RedisServer
-from shared.line.line import Join, Line
+from shared.line.line import Join, Line, Renewal
 from shared.line.replies import EnterCode, PollCode, Standing
 from shared.redis.connect import connect
 from shared.settings import Settings
@@ -41,11 +42,27 @@ class Change(NamedTuple):
     settings: dict[str, str]
 
 
+class Inside(NamedTuple):
+    """A cap, and how people behave who are inside: times in s.
+
+    `stay` is the mean of the time in which they make requests, `spread` its standard deviation by the mean. Afterwards
+    the share `release` gives the place back at once, the others' sessions run out. The share `lost` never arrives.
+    """
+
+    max_active: int
+    session_ttl: float
+    stay: float
+    spread: float = 1.0
+    release: float = 0.5
+    lost: float = 0.05
+
+
 @dataclass(frozen=True)
 class Scenario:
-    """A crowd of which some vanish (they never poll) and some hoard (they poll for ever and never enter).
+    """A crowd of which some vanish (they never poll), some hoard (they poll for ever and never enter) and some leave.
 
-    `within` is the time in which they join, in s; `vanish` and `hoard` are shares.
+    `within` is the time in which they join, in s; `vanish`, `hoard` and `leave` are shares, `patience` is the mean of
+    the time after which those leave who do, in s.
     """
 
     name: str
@@ -55,18 +72,30 @@ class Scenario:
     burst: float
     vanish: float = 0.0
     hoard: float = 0.0
+    leave: float = 0.0
+    patience: float = 60.0
+    inside: Inside | None = None
     hoarders_in_front: int = 0
     gone_in_front: int = 0
     changes: tuple[Change, ...] = ()
     workers: bool = True
 
 
+class Promise(NamedTuple):
+    """What somebody was told: times in s."""
+
+    when: float
+    position: int
+    standing: Standing
+    wait: float
+    reason: str = ""
+
+
 @dataclass
 class Outcome:
     """What became of a crowd; times in s since the first join."""
 
-    promised: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
-    """When they polled, and the wait that they were promised."""
+    promised: dict[int, list[Promise]] = field(default_factory=dict)
     admitted: dict[int, float] = field(default_factory=dict)
     paused: dict[int, float] = field(default_factory=dict)
     """How long they waited before their last poll."""
@@ -74,10 +103,10 @@ class Outcome:
     def promises(self, since: float, polls: int | None) -> Iterator[tuple[float, float]]:
         """Promised and true waits, of so many polls of each, from a time on."""
         for ticket, promised in self.promised.items():
-            for when, wait in promised[:polls]:
-                true = self.admitted.get(ticket, 0) - when
-                if when >= since and true >= WORTH:
-                    yield wait, true
+            for promise in promised[:polls]:
+                true = self.admitted.get(ticket, 0) - promise.when
+                if promise.when >= since and true >= WORTH:
+                    yield promise.wait, true
 
     def overtaken(self) -> float:
         """The longest wait after somebody behind them came in, beyond the pause before the last poll."""
@@ -103,6 +132,10 @@ class Crowd:
         self._due: list[tuple[float, int]] = []
         self._pause: dict[int, float] = {}
         self._enters: set[int] = set()
+        self._leaving: list[tuple[float, int]] = []
+        self._sessions: list[tuple[float, int]] = []
+        self._passes: dict[int, tuple[Renewal, float, bool]] = {}
+        self._gone: set[int] = set()
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
@@ -110,6 +143,9 @@ class Crowd:
         await self._redis.command("FLUSHALL")
         scenario, joined, ticks = self._scenario, 0, 0
         changes = list(scenario.changes)
+        if inside := scenario.inside:
+            cap = {"max_active": str(inside.max_active), "session_ttl": str(int(inside.session_ttl * 1000))}
+            await self._line.configure(EVENT, cap)
         while joined < scenario.people or len(self.outcome.admitted) < len(self._enters):
             while changes and changes[0].at <= self.seconds:
                 await self._line.configure(EVENT, changes.pop(0).settings)
@@ -117,6 +153,8 @@ class Crowd:
             if arrived > joined:
                 await self._join(joined, arrived)
                 joined = arrived
+            await self._leave()
+            await self._stay()
             await self._poll()
             if scenario.workers and ticks % 10 == 0:
                 await self._line.publish_index(EVENT)
@@ -125,7 +163,7 @@ class Crowd:
             ticks += 1
             self._now += int(STEP * 1_000_000)
             self.seconds = ticks * STEP
-            if self.seconds > 3600:
+            if self.seconds > 7200:
                 break
         await self._redis.aclose()
         return self.outcome
@@ -141,8 +179,48 @@ class Crowd:
                 if place < scenario.gone_in_front or fate < scenario.vanish:
                     continue
                 if place >= scenario.hoarders_in_front and fate >= scenario.vanish + scenario.hoard:
-                    self._enters.add(ticket)
+                    if fate > 1 - scenario.leave:
+                        when = self.seconds + self._random.expovariate(1 / scenario.patience)
+                        heapq.heappush(self._leaving, (when, ticket))
+                    else:
+                        self._enters.add(ticket)
                 self._comes_back(ticket, position, eta(position, done.standing), done.standing)
+
+    async def _leave(self) -> None:
+        leaving = []
+        while self._leaving and self._leaving[0][0] <= self.seconds:
+            leaving.append(heapq.heappop(self._leaving)[1])
+        if leaving:
+            await self._line.leave(EVENT, leaving)
+            self._gone.update(leaving)
+
+    def _arrive(self, ticket: int, until: int, entered: int) -> None:
+        inside = self._scenario.inside
+        if inside is None or self._random.random() < inside.lost:
+            return
+        shape = 1 / inside.spread**2
+        ends = self.seconds + self._random.gammavariate(shape, inside.stay / shape)
+        self._passes[ticket] = (Renewal(ticket, until, entered), ends, self._random.random() < inside.release)
+        heapq.heappush(self._sessions, (self.seconds, ticket))
+
+    async def _stay(self) -> None:
+        """Renews the passes of those inside, and releases those who have done what they came for."""
+        inside, renewed, released = self._scenario.inside, [], []
+        while inside and self._sessions and self._sessions[0][0] <= self.seconds:
+            ticket = heapq.heappop(self._sessions)[1]
+            one, ends, releases = self._passes[ticket]
+            if ends > self.seconds:
+                renewed.append(one)
+                heapq.heappush(self._sessions, (min(ends, self.seconds + inside.session_ttl / 6), ticket))
+            elif releases:
+                released.append(ticket)
+        for start in range(0, len(renewed), BATCH):
+            chunk = renewed[start : start + BATCH]
+            for one, until in zip(chunk, (await self._line.renew(EVENT, chunk)).ends, strict=True):
+                _, ends, releases = self._passes[one.ticket]
+                self._passes[one.ticket] = (one._replace(until=until), ends, releases)
+        for start in range(0, len(released), 100):
+            await self._line.release(EVENT, released[start : start + 100])
 
     def _comes_back(self, ticket: int, position: int, seconds: float | None, standing: Standing) -> None:
         self._pause[ticket] = self._answers.poll_after_ms(position, seconds, standing) / 1000
@@ -151,7 +229,9 @@ class Crowd:
     async def _poll(self) -> None:
         due = []
         while self._due and self._due[0][0] <= self.seconds:
-            due.append(heapq.heappop(self._due)[1])
+            ticket = heapq.heappop(self._due)[1]
+            if ticket not in self._gone:
+                due.append(ticket)
         for start in range(0, len(due), BATCH):
             tickets = due[start : start + BATCH]
             standing, polled = await self._line.poll(EVENT, tickets)
@@ -164,7 +244,7 @@ class Crowd:
                     continue
                 wait = eta(position, standing) if code == PollCode.WAITING else 0.0
                 if ticket in self._enters and wait is not None:
-                    self.outcome.promised.setdefault(ticket, []).append((self.seconds, wait))
+                    self.outcome.promised.setdefault(ticket, []).append(Promise(self.seconds, position, standing, wait))
                 self._comes_back(ticket, position, wait, standing)
             for first in range(0, len(ready), ENTERS):
                 await self._enter(ready[first : first + ENTERS])
@@ -174,6 +254,7 @@ class Crowd:
         for ticket, one in zip(tickets, entered, strict=True):
             if one.code == EnterCode.GRANTED:
                 self.outcome.admitted[ticket] = self.seconds
+                self._arrive(ticket, one.until, one.entered)
                 self.outcome.paused[ticket] = self._pause[ticket]
             else:
                 self._comes_back(ticket, one.position, eta(one.position, standing), standing)
@@ -185,6 +266,7 @@ SHORT = Scenario("1,300: 15 % vanish, 10 % hoard", people=1300, within=6, rate=4
 SLOW = replace(SHORT, people=200, rate=2, burst=4)
 LONG = replace(BIG, people=20_000, within=60, rate=100, burst=500)
 PAUSE = Change(20, {"paused": "1"}), Change(60, {"paused": "0"})
+CAPPED = replace(BIG, people=1500, within=20, rate=20, burst=80, inside=Inside(400, 60, 60))
 SCENARIOS = (
     BIG,
     replace(BIG, name="3 of 10 hoard", hoard=0.3),
@@ -219,6 +301,18 @@ SCENARIOS = (
         gone_in_front=1000,
         changes=(Change(0, {"paused": "1"}), Change(100, {"paused": "0"})),
     ),
+    replace(BIG, name="5 % leave, 5 % vanish, 5 % hoard", leave=0.05, vanish=0.05, hoard=0.05, within=30),
+    replace(BIG, name="30 % leave", leave=0.3, patience=100.0, within=30),
+    replace(CAPPED, name="cap 400: half released"),
+    replace(CAPPED, name="cap 400: 5, 5, 5 %", leave=0.05, vanish=0.05, hoard=0.05),
+    replace(CAPPED, name="cap 400: stays of one length", inside=Inside(400, 60, 60, 0.2)),
+    replace(CAPPED, name="cap 400: stays differ much", inside=Inside(400, 60, 60, 2.0)),
+    replace(CAPPED, name="cap 400: all released", inside=Inside(400, 300, 40, 1.0, 1.0)),
+    replace(CAPPED, name="cap 400: nobody released", inside=Inside(400, 60, 60, 1.0, 0.0)),
+    replace(CAPPED, name="cap 400: sessions of 5 minutes", people=800, inside=Inside(400, 300, 120)),
+    replace(CAPPED, name="cap 2,000", people=6000, rate=50, burst=200, inside=Inside(2000, 60, 60)),
+    replace(CAPPED, name="cap 50", people=200, rate=2, burst=8, inside=Inside(50, 30, 30)),
+    replace(CAPPED, name="cap 100, nobody leaves for long", people=300, inside=Inside(100, 60, 240, 0.3)),
 )
 
 

@@ -18,7 +18,6 @@ from api.http.response import Response, json_response
 from api.room.assets import PATH, load_assets
 from api.room.pages import Page, headers, render
 from api.room.texts import LANGUAGES, State, language, texts_in
-from api.room.wait import spread
 
 STATES: tuple[State, ...] = get_args(State)
 LOGO = (
@@ -31,7 +30,6 @@ JOINED_S_AGO = 540
 def example(state: State, **changes: object) -> Page:
     """A page of somebody who has been waiting for nine minutes, 240 people behind the door."""
     placed = state in {"waiting", "full", "paused", "ready"}
-    low, high = spread(300)
     moving = state == "waiting"
     page = Page(
         state=state,
@@ -41,8 +39,8 @@ def example(state: State, **changes: object) -> Page:
         message="Two tickets a person. The box office in the foyer opens at noon.",
         position=241 if placed else None,
         people_ahead=240 if placed else None,
-        eta_low_s=low if moving else None,
-        eta_high_s=high if moving else None,
+        eta_low_s=255 if moving else None,
+        eta_high_s=375 if moving else None,
         joined_at=(datetime.now(UTC) - timedelta(seconds=JOINED_S_AGO)).isoformat() if placed else None,
     )
     return msgspec.structs.replace(page, **changes)
@@ -138,7 +136,7 @@ class PreviewServer(ThreadingHTTPServer):
             code = "UNAVAILABLE" if event == "unavailable" else "OVERLOADED"
             return json_response(503, {"error": {"code": code, "message": "", "trace_id": "1"}}, ("retry-after", "2"))
         ahead = self.ahead(event)
-        moving = event in {"waiting", "join"}
+        moving, wait = event in {"waiting", "join"}, ahead / self.rate
         return json_response(
             200,
             {
@@ -146,7 +144,9 @@ class PreviewServer(ThreadingHTTPServer):
                 "state": event if event in {"full", "paused"} else "waiting",
                 "position": ahead + 1,
                 "people": ahead,
-                "eta_sec": round(ahead / self.rate) if moving else None,
+                "eta_sec": round(wait) if moving else None,
+                "eta_range_sec": [round(wait * 0.85), round(wait * 1.25)] if moving else None,
+                "reason": "",
                 "waiting_time": JOINED_S_AGO,
                 "ready_for_entry": ahead == 0 or event == "ready",
                 "poll_after_ms": 3000,

@@ -79,21 +79,22 @@ class Failure extends Error {
 
 class Room {
   constructor(main) {
-    const { base, next, state, texts, spread, event, joined, low, high } = main.dataset;
+    const { base, next, state, texts, event, joined, low, high } = main.dataset;
     this.main = main;
     this.base = base;
     this.query = `?next=${encodeURIComponent(next)}`;
     this.event = event;
     this.texts = JSON.parse(texts);
     this.say = speaker(this.texts);
-    this.spread = spread.split(" ").map(Number);
     this.clock = new Intl.DateTimeFormat(this.texts.lang, { timeStyle: "short" });
     this.relative = new Intl.RelativeTimeFormat(this.texts.lang, { numeric: "auto" });
 
     this.state = state;
     this.hasPlace = WITH_PLACE.has(state);
     this.joined = joined ? Date.parse(joined) : 0;
-    this.due = low && high ? Date.now() + (low / this.spread[0]) * 1000 : null;
+    // When their turn is expected to come: the moment, the earliest and the latest.
+    this.due = this.early = this.late = null;
+    if (low && high) this.expect((Number(low) + Number(high)) / 2, [Number(low), Number(high)]);
     this.promised = this.due;
     this.slowerUntil = 0;
     this.done = 0;
@@ -243,9 +244,10 @@ class Room {
     }
   }
 
-  hear({ position, people, eta_sec: eta, waiting_time: waited, approximate }) {
+  hear({ position, people, eta_sec: eta, eta_range_sec: range, waiting_time: waited, approximate }) {
     const now = Date.now();
-    this.due = typeof eta === "number" ? now + eta * 1000 : null;
+    this.due = null;
+    if (typeof eta === "number") this.expect(eta, range ?? [eta, eta]);
     if (this.due) {
       this.promised = Math.min(this.promised ?? this.due, this.due);
       const slip = this.due - this.promised;
@@ -257,6 +259,10 @@ class Room {
     }
     if (!this.joined) this.joined = now - waited * 1000;
     this.place(position, people ?? position - 1, approximate);
+  }
+
+  expect(eta, [low, high]) {
+    [this.due, this.early, this.late] = [eta, low, high].map((seconds) => Date.now() + seconds * 1000);
   }
 
   // Showing
@@ -314,7 +320,7 @@ class Room {
       if (this.due) {
         // The promise counts down to nothing and stays there: only the door knows when it opens.
         const left = Math.max(this.due - now, 0);
-        const wait = this.say.wait(rounded((left / 1000) * this.spread[0], (left / 1000) * this.spread[1]));
+        const wait = this.say.wait(rounded(...[this.early, this.late].map((end) => Math.max(end - now, 0) / 1000)));
         this.showWait(wait);
         this.advance(progress(now - this.joined, left));
         tab = wait.short;

@@ -11,7 +11,6 @@ if event.state.last then
   take_tokens(event, 0)
   -- What was measured under other settings says nothing about these.
   call('HDEL', STATE, 'rates')
-  set_state(event, 'eta_rate', 0)
   save_state(event)
 end
 call('HSET', CONFIG, unpack(ARGV, STEP))

@@ -17,14 +17,14 @@ if age >= 0 and age < min_age then return 0 end
 
 -- Averages over the last 1, 5 and 15 minutes, weighted as load averages are, of the time in which people waited:
 -- an idle hour says nothing about how fast a line moves. Each keeps what was admitted and over how much time.
-local SPANS, WEIGHTS = {60, 300, 900}, {0.5, 0.3, 0.2}
+local SPANS = {60, 300, 900}
 local history = {}
 for number in string.gmatch(call('HGET', STATE, 'rates') or '', '%S+') do history[#history + 1] = tonumber(number) end
 local admitted = tonumber(call('HGET', STATE, 'admitted') or 0)
 local before, had_waiting = history[1] or admitted, history[2] == 1
 local has_waiting = waiting > 0 and not event.paused
 local elapsed = age > 0 and age / 1000 or 0
-local averages, measured, next_history = {}, 0, {int(admitted), has_waiting and '1' or '0'}
+local averages, next_history = {}, {int(admitted), has_waiting and '1' or '0'}
 for i, span in ipairs(SPANS) do
   local people, seconds = history[2 * i + 1] or 0, history[2 * i + 2] or 0
   if had_waiting and has_waiting and elapsed > 0 then
@@ -33,13 +33,10 @@ for i, span in ipairs(SPANS) do
     seconds = seconds * kept + span * (1 - kept)
   end
   averages[i] = seconds > 0 and people / seconds or 0
-  measured = measured + WEIGHTS[i] * averages[i]
   next_history[#next_history + 1] = format('%.9g', people)
   next_history[#next_history + 1] = format('%.9g', seconds)
 end
 call('HSET', STATE, 'rates', table.concat(next_history, ' '))
-set_state(event, 'eta_rate', measured)
-set_state(event, 'eta_at', now)
 set_state(event, 'indexed', now)
 
 local milestones = {}

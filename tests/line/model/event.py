@@ -50,6 +50,7 @@ class State:
     turns_called: float = 0.0
     turns_absent: float = 0.0
     turns_uncounted: float | None = None
+    turns_seen: float = 0.0
     entering: float = 0.0
     absences: float = 0.0
     verified: int = 0
@@ -81,6 +82,9 @@ class Standing(NamedTuple):
     eta_rate: float | None
     """None where it depends on what was measured."""
     waiting: int
+    held: bool | None
+    seen: int | None
+    """None as for eta_rate."""
 
 
 @dataclass
@@ -205,6 +209,8 @@ class Event:
             max(self.rate_in_force, self._head_speed()),
             self._eta_rate(),
             len(self.line),
+            self._held(),
+            None if self.cap is not None else min(1000, int(self.state.turns_seen)),
         )
         self.state = state
         return found
@@ -329,6 +335,7 @@ class Event:
             state.turns_uncounted = (state.turns_uncounted + admitted) / 2
         entered = admitted - state.turns_uncounted
         decided = max(entered, state.turns_called - undecided) + 5
+        state.turns_seen = decided - 5 + state.turns_absent
         state.entering, state.absences = (entered + 5) / decided, state.turns_absent / (state.turns_called + 5)
 
     def _eta_rate(self) -> float | None:
@@ -337,6 +344,12 @@ class Event:
         share = self.state.entering or 1.0
         calls = min(self.rate_in_force / share, self.capacity / (share + 3 * (1 - share)))
         return calls * (1 + self.state.absences)
+
+    def _held(self) -> bool | None:
+        if self.cap is not None:
+            return None
+        share = self.state.entering or 1.0
+        return self.capacity / (share + FRESH / 1000 * (1 - share)) < self.rate_in_force / share
 
     # Places
 

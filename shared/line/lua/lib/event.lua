@@ -43,7 +43,7 @@ local function load_event()
     inside = nil, sessions_lost = false,
   }
   read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'entering', 'absences',
-    'relog', 'session_clock')
+    'turns_seen', 'relog', 'session_clock')
   local state = event.state
   if state.schema and state.schema ~= SCHEMA then
     return nil, redis.error_reply('SCHEMA the state of this event is of version ' .. state.schema
@@ -94,12 +94,16 @@ local function take_tokens(event, count)
   set_state(event, 'refilled', event.now)
 end
 
--- now in ms, flags (1 damaged, 2 paused, 4 the log is lost), openings, rate, head speed and rate for ETAs in
--- people/s, people in line
+-- now in ms, flags, openings, rate, head speed and rate for ETAs in people/s, people in line. Flags: 1 damaged, 2 paused,
+-- 4 the log is lost, 8 the burst may bound the rate for ETAs, 16 times how much that rests on, which is at most 1000.
+-- Older processes do not look at what they do not know.
 local function standing(event)
+  local for_etas, held, seen = eta_rate(event)
+  local flags = (event.damaged and 1 or 0) + (event.paused and 2 or 0) + (event.log_lost and 4 or 0)
+    + (held and 8 or 0) + 16 * seen
   return {
-    int(event.now), (event.damaged and 1 or 0) + (event.paused and 2 or 0) + (event.log_lost and 4 or 0),
+    int(event.now), flags,
     format('%.6g', openings(event)), format('%.6g', event.rate), format('%.6g', max(event.rate, head_speed(event))),
-    format('%.6g', eta_rate(event)), event.waiting,
+    format('%.6g', for_etas), event.waiting,
   }
 end

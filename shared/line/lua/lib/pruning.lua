@@ -1,5 +1,5 @@
 -- The end of sessions whose time has passed.
--- include: basics, insiders, keys, openings, state
+-- include: basics, insiders, keys, openings, state, stays
 -- KEYS     as keys
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -9,6 +9,7 @@ local SESSIONS_PRUNED = 100
 -- Notes that sessions were put in or taken out. is_known: `active` counts them already, for they were lost.
 local function count_sessions(event, change, is_known)
   local state = event.state
+  count_stays(event, change)
   event.inside = event.inside + change
   if not is_known then set_state(event, 'active', (state.active or 0) + change) end
   if event.sessions_lost then set_state(event, 'present', state.present + change) end

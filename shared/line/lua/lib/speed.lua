@@ -2,7 +2,7 @@
 -- of those whose turn comes take it up. That is known after a few seconds, without noise, and does not depend on the
 -- rate. The speed of the head and the measured admissions, from which promised waits were once computed, begin with
 -- what the burst let in, and lag (seen); the measured ones count only under a full cap, which has no rate of its own.
--- include: basics, keys, openings, state
+-- include: basics, keys, openings, state, stays
 -- KEYS     as state
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -58,32 +58,33 @@ local function count_turns(event, called, absent)
   set_state(event, 'turns_called', called)
   set_state(event, 'turns_absent', absent)
   set_state(event, 'turns_uncounted', uncounted)
+  set_state(event, 'turns_seen', decided - prior + absent)
   set_state(event, 'entering', (entered + prior) / decided)
   set_state(event, 'absences', absent / (called + prior))
 end
 
--- How many may enter in a second, as it comes to for the last in line. Under a cap people fill the free slots at the
--- rate, then come in only as fast as sessions end: while it is full, as fast as was measured, if that is less than if
--- every session ended after session_ttl.
+-- How many may enter in a second, as it comes to for the last in line, and how sure that is if the cap decides: people
+-- fill the free slots at the rate, then come in only as fast as sessions end.
 local function entries_per_second(event)
   local people, rate = event.waiting + event.called, event.rate
   if not event.max_active or rate <= 0 or people == 0 then return rate end
-  local free, ending = max(0, free_slots(event)), event.max_active * 1000 / event.session_ttl
-  if free < 1 then
-    read_state(event, 'eta_rate', 'eta_at')
-    local measured = event.state.eta_rate or 0
-    if measured > 0 and math.abs(event.now - event.state.eta_at) < 60000 then ending = min(ending, measured) end
-  end
+  local free, ending, known = max(0, free_slots(event)), turnover(event)
   if people <= free or ending >= rate then return rate end
-  return people / (free / rate + (people - free) / ending)
+  return people / (free / rate + (people - free) / ending), known
 end
 
 -- People per second by which the line gets shorter in front of somebody, as far as the last turns tell: only those who
--- enter take a token, so the more stay away, the faster it goes.
+-- enter take a token, so the more stay away, the faster it goes. Then whether the burst may bound it, and how much it
+-- rests on: turns, or, if the cap decides, how many of a thousand inside were seen to leave.
+local MOST_SEEN = 1000
 local function eta_rate(event)
   local entering, absences = event.state.entering or 1, event.state.absences or 0
+  local entries, known = entries_per_second(event)
   -- Fresh calls never exceed a full bucket. Whoever enters does so about 1 s after the call; the others' calls are fresh
-  -- for about 3 s, until their second poll or to the end.
-  local calls = min(entries_per_second(event) / entering, event.capacity / (entering + 3 * (1 - entering)))
-  return calls * (1 + absences)
+  -- for about 3 s, until their second poll, or to the end (call_fresh) if they have gone.
+  local staying = 1 - entering
+  local by_entries, by_burst = entries / entering, event.capacity / (entering + 3 * staying)
+  local held = event.capacity / (entering + event.call_fresh / 1000 * staying) < by_entries
+  local seen = min(MOST_SEEN, known and MOST_SEEN * known or event.state.turns_seen or 0)
+  return min(by_entries, by_burst) * (1 + absences), held, floor(seen)
 end

@@ -1,0 +1,52 @@
+"""Why a promised wait slips: what people can be told when a promise does not hold.
+
+A process learns of it from the standings that it sees anyway, and keeps a little for each event, nothing for a person.
+"""
+
+from typing import Literal
+
+from shared.line.replies import Standing
+
+Reason = Literal["", "rate_changed", "paused", "cap"]
+
+SLOWER = 0.85
+"""Below this part of the pace of before, those inside stay longer than expected: less is within every range
+(api/queue/forecast.py).
+"""
+
+
+class Slips:
+    """What has held up one event's line of late; for `remembered` s, in which everybody hears of it."""
+
+    __slots__ = ("_last", "_pace", "_reason", "_remembered_ms", "_since")
+
+    def __init__(self, standing: Standing, remembered: float) -> None:
+        self._remembered_ms = remembered * 1000
+        self._last, self._pace = standing, standing.eta_rate
+        self._reason: Reason = ""
+        self._since = 0
+
+    def observe(self, standing: Standing) -> None:
+        """Compares with the standings before; older ones than the last are passed over."""
+        last = self._last
+        if standing.now < last.now:
+            return
+        if not last.waiting:
+            # Nobody was promised anything.
+            self._pace = standing.eta_rate
+        self._last = standing
+        if standing.paused:
+            self._told("paused", standing)
+        elif standing.rate < last.rate:
+            self._told("rate_changed", standing)
+        elif standing.eta_rate < standing.rate and standing.eta_rate < self._pace * SLOWER:
+            self._told("cap", standing)
+        elif standing.eta_rate > self._pace:
+            self._pace = standing.eta_rate
+
+    def reason(self, now: int) -> Reason:
+        """Why waits have become longer, '' if nothing is known of it; `now` in ms."""
+        return self._reason if now - self._since < self._remembered_ms else ""
+
+    def _told(self, reason: Reason, standing: Standing) -> None:
+        self._reason, self._since, self._pace = reason, standing.now, standing.eta_rate
