@@ -15,9 +15,10 @@ from shared.dev.redis_server import RedisServerError
 from tests.crowd.judge import judge
 from tests.crowd.ledger import Ledger
 from tests.crowd.options import Options, parse
+from tests.crowd.page import page
 from tests.crowd.report import report, text
 from tests.crowd.run import Run
-from tests.crowd.stack import READY_TTL, Site, Stack, StackError
+from tests.crowd.stack import Site, Stack, StackError
 from tests.crowd.view import view
 from tests.load.generator import allow_files
 from tests.load.rig import RigError
@@ -39,13 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (StackError, RedisServerError, RigError) as error:
         print(error, file=sys.stderr)
         return 2
-    verdict = judge(ledger, rate=options.rate, returns_after=READY_TTL / 2)
+    verdict = judge(ledger, rate=options.rate, returns_after=options.ready_ttl / 2)
     figures = report(options, ledger, verdict, time.process_time() - cpu)
     print(f"\n{text(figures)}")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1))
         print(options.json)
+    if options.html:
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        options.html.write_text(page(figures, ledger, verdict))
+        print(options.html)
     if ledger.interrupted:
         return 130
     return 0 if verdict.is_kept else 1

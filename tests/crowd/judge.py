@@ -4,8 +4,9 @@
 Whoever asked more than a second late (a hidden tab), or lost an answer or a stream, is absent until the next answer.
 
 **Overtaken** is A by B if A joined before B, A was present when B was let in and ever since, and B was let in before A
-by more than A's own poll, the longest from one answer to the next meanwhile, and MARGIN. Joins and admissions are
-times of the server: the ticket, and the first grant in the pass. For who listens to the stream a poll is a second.
+by more than A's own poll, the longest from one answer to the next meanwhile, and MARGIN. Time in which nobody could be
+let in, because the crowd had killed Redis, does not count. Joins and admissions are times of the server: the ticket,
+and the first grant in the pass. For who listens to the stream a poll is a second.
 
 **A position rose** if one answer puts somebody further back than the one before. People who were silent when their turn
 came step aside, and return to their own place, in front of others: as many as that, and the noise of approximate
@@ -33,15 +34,21 @@ _MILESTONES: Final = 511
 """Approximate places are off by this part of the line."""
 _INDEX_AGE: Final = 5.0
 """And by who has gone in so many seconds: the position index may be 3 s old, and another process's older still."""
+_ANSWERS: Final = 8
 
 
 class Overtaking(NamedTuple):
-    """One person who was overtaken: by how many, and how much longer than may be (s) it took until they were in."""
+    """One person who was overtaken: by how many, the first of them, and how much longer than may be it took (s)."""
 
     number: int
     ticket: int
     by: int
     late: float
+    overtaken_at: float
+    until: float
+    """When they came in, or gave up."""
+    answers: list[tuple[float, int, bool]]
+    """The last ones they had until then: when, the place, and whether it was not their turn yet."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Rises:
     """Of these, within the noise of approximate places."""
     returned: int = 0
     """Of these, no more than people in front came back to their own places."""
+    most: str = ""
+    """The largest that is explained."""
     unexplained: list[str] = field(default_factory=list)
 
 
@@ -100,7 +109,7 @@ def judge(ledger: Ledger, *, rate: float, returns_after: float) -> Verdict:
         ends=ends(stories),
         lost=lost(ledger),
         doubles=[*ledger.doubles, *too_many(ledger)],
-        overtaken=overtakings(stories, ledger.ended),
+        overtaken=overtakings(stories, ledger.ended, ledger.shut),
         wrong=list(ledger.wrong),
         rises=rises(stories, rate, returns_after),
         promises=promises(stories),
@@ -150,19 +159,28 @@ def too_many(ledger: Ledger) -> list[str]:
     return found
 
 
-def overtakings(stories: Iterable[Story], ended: float, margin: float = MARGIN) -> list[Overtaking]:
+def overtakings(
+    stories: Iterable[Story], ended: float, shut: Sequence[tuple[float, float]] = (), margin: float = MARGIN
+) -> list[Overtaking]:
     """Who was overtaken while present, by the order of joining."""
     found, behind = [], list[float]()
     for story in sorted((story for story in stories if story.ticket), key=lambda one: one.ticket, reverse=True):
         until = ended if story.until is None else story.until
         first = bisect_left(behind, story.steady_since)
         if first < len(behind) and behind[first] < until:
-            before = until - _longest_poll(story, behind[first], until) - margin
-            if by := bisect_right(behind, before) - first:
-                found.append(Overtaking(story.number, story.ticket, max(by, 0), before - behind[first]))
+            lost = sum(max(0.0, min(until, end) - max(behind[first], begin)) for begin, end in shut)
+            before = until - _longest_poll(story, behind[first], until) - lost - margin
+            if (by := bisect_left(behind, before) - first) > 0:
+                found.append(_overtaking(story, by, before, behind[first], until))
         if story.admitted is not None:
             insort(behind, story.admitted)
-    return [one for one in found if one.by > 0]
+    return found
+
+
+def _overtaking(story: Story, by: int, before: float, at: float, until: float) -> Overtaking:
+    answers = [(round(told.at, 2), told.position, told.waiting) for told in story.told if told.at <= until]
+    late = round(before - at, 2)
+    return Overtaking(story.number, story.ticket, by, late, round(at, 2), round(until, 2), answers[-_ANSWERS:])
 
 
 def _longest_poll(story: Story, since: float, until: float) -> float:
@@ -191,8 +209,8 @@ def rises(stories: Sequence[Story], rate: float, returns_after: float) -> Rises:
         if after.at - before.at >= returns_after
     )
     times = [at for at, _ in returns]
-    pairs = rose = noise = returned = 0
-    unexplained = []
+    pairs = rose = noise = returned = largest = 0
+    most, unexplained = "", []
     for story in stories:
         for before, after in pairwise(story.told):
             if not (before.waiting and after.waiting):
@@ -202,19 +220,23 @@ def rises(stories: Sequence[Story], rate: float, returns_after: float) -> Rises:
             if rise <= 0:
                 continue
             rose += 1
-            rise -= _noise(before, after, rate)
-            if rise <= 0:
-                noise += 1
-                continue
             window = returns[bisect_left(times, before.at - _INDEX_AGE) : bisect_right(times, after.at)]
-            if rise <= sum(ticket < story.ticket for _, ticket in window):
-                returned += 1
-            else:
-                unexplained.append(
-                    f"person {story.number} ({story.ticket}), from {before.position:,} to {after.position:,} "
-                    f"within {after.at - before.at:.1f} s, at {after.at:.0f} s"
-                )
-    return Rises(pairs, rose, noise, returned, unexplained)
+            beyond = rise - _noise(before, after, rate)
+            if beyond > 0 and beyond > sum(ticket < story.ticket for _, ticket in window):
+                unexplained.append(_rise(story, before, after))
+                continue
+            noise, returned = noise + (beyond <= 0), returned + (beyond > 0)
+            if rise > largest:
+                largest, most = rise, _rise(story, before, after)
+    return Rises(pairs, rose, noise, returned, most, unexplained)
+
+
+def _rise(story: Story, before: Told, after: Told) -> str:
+    about = "about " if after.approximate else ""
+    return (
+        f"person {story.number} ({story.ticket}), from {before.position:,} to {about}{after.position:,} "
+        f"within {after.at - before.at:.1f} s, at {after.at:.0f} s"
+    )
 
 
 def _noise(before: Told, after: Told, rate: float) -> int:

@@ -114,6 +114,8 @@ class Ledger:
     """What the server counted meanwhile; None: nobody can know."""
     over_cap: int = 0
     """By how many more were inside than may be, by the server's count."""
+    shut: list[tuple[float, float]] = field(default_factory=list)
+    """When nobody could be let in, because Redis had been killed."""
     unchecked: list[str] = field(default_factory=list)
     """What cannot be said, and why."""
     ended: float = 0.0

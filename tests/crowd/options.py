@@ -34,6 +34,7 @@ class Options:
     max_active: int | None = None
     session_ttl: float = 300.0
     stay: float = 0.0
+    ready_ttl: float = 90.0
     outage: Outage | None = None
 
     leave: float = 0.05
@@ -60,7 +61,16 @@ SCENARIOS: Final[dict[str, dict[str, Any]]] = {
     "on-sale": {"people": 5000, "arrive": 30.0, "doors": 20.0, "rate": 200.0},
     "slow-drip": {"people": 300, "arrive": 60.0, "rate": 2.0},
     "flash": {"people": 5000, "arrive": 2.0, "rate": 200.0},
-    "capped": {"people": 600, "arrive": 15.0, "rate": 100.0, "max_active": 60, "session_ttl": 15.0, "stay": 4.0},
+    "capped": {
+        "people": 600,
+        "arrive": 15.0,
+        "rate": 100.0,
+        "max_active": 60,
+        "session_ttl": 15.0,
+        "stay": 4.0,
+        # No session is ended within twice this time after a cold start.
+        "ready_ttl": 15.0,
+    },
     "outage": {"people": 2000, "arrive": 20.0, "rate": 30.0, "outage": Outage(25.0, 6.0)},
     "hoarders": {"people": 2000, "arrive": 15.0, "rate": 50.0, "never_enter": 0.5},
 }
@@ -140,6 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     event.add_argument("--max-active", type=people, metavar="N", help="people inside at the same time (any number)")
     event.add_argument("--session-ttl", type=seconds, metavar="TIME", help="of a session inside (5m)")
     event.add_argument("--stay", type=seconds, metavar="TIME", help="people look around inside for about this (0s)")
+    event.add_argument(
+        "--ready-ttl", type=seconds, metavar="TIME", help="of silence, after which people step aside (90s)"
+    )
     event.add_argument("--outage", type=outage, metavar="AT:FOR", help="Redis is killed, and comes back (25s:6s)")
     where = parser.add_argument_group("where")
     where.add_argument("--url", help="of a Daegi that runs, instead of one of its own")

@@ -16,7 +16,7 @@ LAG: Final = 0.1
 """If the p99 of the loop's own lateness (s) is above this, the figures are in doubt."""
 BUSY: Final = 0.9
 """So they are if the crowd uses this share of a core."""
-_TOLD: Final = 20
+TOLD: Final = 20
 """Faults of a kind that are told one by one."""
 
 
@@ -78,7 +78,9 @@ def _doubts(figures: dict[str, Any]) -> list[str]:
     crowd, found = figures["crowd"], []
     if crowd["lag_ms"]["p99"] > LAG * 1e3:
         late = crowd["lag_ms"]["p99"]
-        found.append(f"the crowd's own loop was late (p99 {late:.0f} ms): times are the crowd's, not the server's")
+        found.append(
+            f"the crowd's own loop was late (p99 {late:.0f} ms): the machine is busy, and so are the times above"
+        )
     if crowd["cpu"] > BUSY:
         found.append(f"the crowd used {crowd['cpu']:.0%} of a core: it was the limit")
     if crowd["most_queued"]:
@@ -94,9 +96,11 @@ def text(figures: dict[str, Any]) -> str:
     lines = [_headline(figures), ""]
     lines.append("  ".join(f"{count:,} {end}" for end, count in figures["ends"].items() if count))
     for kind, found in figures["faults"].items():
-        lines += [f"! {kind}: {_fault(one)}" for one in found[:_TOLD]]
-        if len(found) > _TOLD:
-            lines.append(f"! {kind}: and {len(found) - _TOLD:,} more")
+        lines += [f"! {kind}: {fault(one)}" for one in found[:TOLD]]
+        if len(found) > TOLD:
+            lines.append(f"! {kind}: and {len(found) - TOLD:,} more")
+    for one in figures["positions"]["unexplained"][:TOLD]:
+        lines.append(f"? a position rose: {one}")
     lines += ["", positions(figures), promised(figures), ""]
     lines.append(f"{'ms':<8}{'count':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}")
     for kind, times in figures["latency_ms"].items():
@@ -114,7 +118,8 @@ def _headline(figures: dict[str, Any]) -> str:
     return f"{how}: {figures['people']:,} people in {figures['seconds']:.0f} s; {counts}"
 
 
-def _fault(one: object) -> str:
+def fault(one: object) -> str:
+    """One of them in words."""
     if isinstance(one, dict):
         return (
             f"person {one['number']} ({one['ticket']}), by {one['by']:,}, {one['late']:.1f} s more than their poll "
@@ -129,6 +134,7 @@ def positions(figures: dict[str, Any]) -> str:
     return (
         f"positions: {found['rose']:,} of {found['pairs']:,} rose; {found['noise']:,} within the noise of approximate "
         f"places, {found['returned']:,} because people returned to their own; {len(found['unexplained']):,} unexplained"
+        f"{'; the largest explained one: ' if found['most'] else ''}{found['most']}"
     )
 
 

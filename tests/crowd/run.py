@@ -50,7 +50,7 @@ class Run:
         town = await self._prepare()
         beside = [asyncio.create_task(work) for work in (self._watch(town), self._measure_lag(), self._open_doors())]
         if self._options.outage:
-            beside.append(asyncio.create_task(self._break_redis()))
+            beside.append(asyncio.create_task(self._break_redis(town)))
         coming = asyncio.create_task(self._come(town))
         try:
             await self._wait(town, coming)
@@ -157,14 +157,16 @@ class Run:
             await asyncio.sleep(self._options.doors)
             await self._site.open_doors()
 
-    async def _break_redis(self) -> None:
+    async def _break_redis(self, town: Town) -> None:
         outage, stack = self._options.outage, self._stack
         assert outage is not None
         assert stack is not None
         await asyncio.sleep(outage.at)
+        killed = town.now()
         await in_thread(stack.kill_redis)
         await asyncio.sleep(outage.seconds)
         await in_thread(stack.restart_redis)
+        self._ledger.shut.append((killed, town.now()))
 
     async def _measure_lag(self) -> None:
         due = time.monotonic() + LAG_EVERY

@@ -14,8 +14,7 @@ from tests.support.processes import Api, Worker
 from tests.support.settings import ADMIN_KEY
 
 HEARTBEAT_TTL: Final = 300.0
-READY_TTL: Final = 90.0
-"""The defaults, and what is assumed of a Daegi that runs."""
+"""The default, and what is assumed of a Daegi that runs."""
 HOST: Final = "tickets.example"
 
 
@@ -34,7 +33,7 @@ class Stack:
 
     def start(self) -> Self:
         """Returns when all of it answers; raises RedisServerError or AssertionError."""
-        settings: dict[str, Any] = {"heartbeat_ttl": HEARTBEAT_TTL, "ready_ttl": READY_TTL}
+        settings: dict[str, Any] = {"heartbeat_ttl": HEARTBEAT_TTL, "ready_ttl": self._options.ready_ttl}
         try:
             self._started.enter_context(self._redis.start(None, None, appendonly=self._options.outage is not None))
             self._started.enter_context(Worker(self._redis.url, **settings))
