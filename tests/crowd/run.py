@@ -15,7 +15,7 @@ from tests.crowd.view import View
 from tests.support.threads import in_thread
 
 LAG_EVERY: Final = 0.05
-SETTLES: Final = 3.0
+SETTLES: Final = 1.0
 """Seconds after the last one until the server's totals are read: what was on its way has arrived."""
 _LOSES: Final = 0.05
 """The share of people who lose the answer to their join."""
