@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (StackError, RedisServerError, RigError) as error:
         print(error, file=sys.stderr)
         return 2
+    if not ledger.stories:
+        print("stopped before anybody came", file=sys.stderr)
+        return 130
     verdict = judge(ledger, rate=options.rate, returns_after=options.ready_ttl / 2)
     figures = report(options, ledger, verdict, time.process_time() - cpu)
     print(f"\n{text(figures)}")
@@ -65,6 +68,8 @@ async def _play(options: Options, ledger: Ledger) -> None:
         if stack is not None:
             print("Starting Redis, api and worker ...", flush=True)
             await in_thread(stack.start)
+        if over.is_set():
+            return
         # Thousands of people are objects that live long: looking through them again and again would stop the loop.
         gc.collect()
         gc.freeze()

@@ -12,6 +12,11 @@ from typing import Any, Final, NamedTuple
 from tests.support.paths import ROOT
 
 REPORT: Final = ROOT / "build" / "crowd" / "crowd.html"
+_DESCRIPTION: Final = """\
+A crowd of simulated people before the waiting room, over real HTTP. Each behaves like a browser on our page. Without
+--url it starts Redis, api and worker of its own, and ends them. At the end everybody is accounted for.
+
+exit status: 0 all is well, 1 somebody was lost, let in twice or overtaken, 2 wrong use, 130 stopped by Ctrl-C"""
 _UNITS: Final = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -118,18 +123,15 @@ def outage(text: str) -> Outage:
 
 
 def _parser() -> argparse.ArgumentParser:
+    named = "\n".join(f"  {name:<10} {_words(values)}" for name, values in SCENARIOS.items())
     parser = argparse.ArgumentParser(
         prog="python -m tests.crowd",
-        description=(
-            "A crowd of simulated people before the waiting room, over real HTTP. Each behaves like a browser on our "
-            "page. At the end everybody is accounted for. Exit status: 0 all is well, 1 somebody was lost, let in "
-            "twice or overtaken, 2 wrong use, 130 stopped by Ctrl-C."
-        ),
-        epilog="Times: 500ms, 30s, 2m. Shares: 5%%, 0.05. Without --url it starts Redis, api and worker of its own.",
+        description=_DESCRIPTION,
+        epilog=f"times: 500ms, 30s, 2m; shares: 5%, 0.05\n\nscenarios, which options override:\n{named}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
-    named = "; ".join(f"{name} ({_words(values)})" for name, values in SCENARIOS.items())
-    parser.add_argument("--scenario", choices=SCENARIOS, metavar="NAME", help=f"a set of defaults: {named}")
+    parser.add_argument("--scenario", choices=SCENARIOS, metavar="NAME", help="a set of defaults")
     crowd = parser.add_argument_group("the crowd")
     crowd.add_argument("--people", type=people, metavar="N", help="who come (5000)")
     crowd.add_argument("--arrive", type=seconds, metavar="TIME", help="within which they come (30s)")

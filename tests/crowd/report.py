@@ -1,6 +1,5 @@
 """The report: what was seen, and the verdict, as JSON and for a terminal."""
 
-import math
 import resource
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +10,7 @@ import msgspec
 from tests.crowd.judge import WORTH, Verdict
 from tests.crowd.ledger import Ledger
 from tests.crowd.options import Options, as_dict
+from tests.load.outcome import times
 
 LAG: Final = 0.1
 """If the p99 of the loop's own lateness (s) is above this, the figures are in doubt."""
@@ -66,12 +66,9 @@ def report(options: Options, ledger: Ledger, verdict: Verdict, cpu: float) -> di
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """In ms."""
-    order = sorted(seconds)
-    found: dict[str, float] = {"count": len(order)}
-    for name, part in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0)):
-        found[name] = round(order[math.ceil(len(order) * part) - 1] * 1e3, 1) if order else 0.0
-    return found
+    """In ms, and how many there are."""
+    found = {name: round(value, 1) for name, value in asdict(times(seconds)).items()}
+    return {"count": len(seconds), **found}
 
 
 def _doubts(figures: dict[str, Any]) -> list[str]:
@@ -103,9 +100,9 @@ def text(figures: dict[str, Any]) -> str:
         lines.append(f"? a position rose: {one}")
     lines += ["", positions(figures), promised(figures), ""]
     lines.append(f"{'ms':<8}{'count':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}")
-    for kind, times in figures["latency_ms"].items():
-        values = "".join(f"{times[name]:>9,.1f}" for name in ("p50", "p95", "p99", "max"))
-        lines.append(f"{kind:<8}{times['count']:>9,}{values}")
+    for kind, took in figures["latency_ms"].items():
+        values = "".join(f"{took[name]:>9,.1f}" for name in ("p50", "p95", "p99", "max"))
+        lines.append(f"{kind:<8}{took['count']:>9,}{values}")
     lines += ["", asked(figures), own(figures)]
     lines += [f"? {one}" for one in figures["doubts"]]
     lines += [f"- not checked: {one}" for one in figures["unchecked"]]
