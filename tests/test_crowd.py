@@ -28,22 +28,17 @@ from tests.support.processes import Api
 from tests.support.settings import ADMIN_KEY
 
 ENDED = 1000.0
+ENTER = 0.5
 
 
 def story(number: int, *, polls: float = 5.0, admitted: float | None = None, **known: Any) -> Story:
-    """Somebody who joined at their number's second, and polled until they came in."""
+    """Somebody who joined at their number's second, polled until it was their turn, and came in ENTER later."""
     end = ENDED if admitted is None else admitted
-    at = float(number)
-    told = []
-    while (at := at + polls) < end:
+    told, at = [Told(end - ENTER, 1, waiting=False)], end - ENTER
+    while (at := at - polls) > number:
         told.append(Told(at, 10))
-    values: dict[str, Any] = {
-        "joined": float(number),
-        "steady_since": float(number),
-        "told": told,
-        "admitted": admitted,
-    }
-    values |= {"until": admitted, "end": End.WAITING if admitted is None else End.ADMITTED}
+    values: dict[str, Any] = {"joined": float(number), "steady_since": float(number), "told": told[::-1]}
+    values |= {"until": admitted, "admitted": admitted, "end": End.WAITING if admitted is None else End.ADMITTED}
     return Story(number, ticket=1000 + number, **(values | known))
 
 
@@ -55,15 +50,15 @@ def ledger(*stories: Story, **known: Any) -> Ledger:
 
 
 def test_who_comes_in_a_poll_after_those_behind_is_not_overtaken() -> None:
-    first, second = story(1, admitted=100 + 5 + MARGIN), story(2, admitted=100)
+    first, second = story(1, admitted=100 + 5 + ENTER + MARGIN), story(2, admitted=100)
     assert overtakings([first, second], ENDED) == []
 
 
 def test_who_comes_in_later_than_that_is_overtaken() -> None:
     found = overtakings([story(1, admitted=108), story(2, admitted=100), story(3, admitted=99)], ENDED)
     assert [(one.number, one.by) for one in found] == [(1, 2)]
-    assert found[0].late == pytest.approx(108 - 5 - MARGIN - 99)
-    assert found[0].answers[-1] == (106, 10, True)
+    assert found[0].late == pytest.approx(108 - 5 - ENTER - MARGIN - 99)
+    assert found[0].answers[-2:] == [(102.5, 10, True), (107.5, 1, False)]
 
 
 def test_somebody_present_who_is_never_let_in_is_overtaken() -> None:
@@ -89,8 +84,10 @@ def test_a_long_poll_excuses_as_much_as_it_lasted() -> None:
 
 
 def test_who_listens_has_no_poll_that_excuses() -> None:
-    quiet = story(1, admitted=100 + 5 + MARGIN, listens=True)
+    quiet = story(1, admitted=100 + 5 + ENTER + MARGIN, listens=True)
     assert [one.number for one in overtakings([quiet, story(2, admitted=100)], ENDED)] == [1]
+    untold = story(1, told=[Told(90, 10)], listens=True)
+    assert [one.number for one in overtakings([untold, story(2, admitted=100)], ENDED)] == [1]
 
 
 def test_an_outage_is_nobodys_overtaking() -> None:

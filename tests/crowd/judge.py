@@ -4,9 +4,10 @@
 Whoever asked more than a second late (a hidden tab), or lost an answer or a stream, is absent until the next answer.
 
 **Overtaken** is A by B if A joined before B, A was present when B was let in and ever since, and B was let in before A
-by more than A's own poll, the longest from one answer to the next meanwhile, and MARGIN. Time in which nobody could be
-let in, because the crowd had killed Redis, does not count. Joins and admissions are times of the server: the ticket,
-and the first grant in the pass. For who listens to the stream a poll is a second.
+by more than A's own poll (the longest from one answer to the next meanwhile), A's enter (from the last answer to the
+admission) and MARGIN. Time in which nobody could be let in, because the crowd had killed Redis, does not count. Joins
+and admissions are times of the server: the ticket, and the first grant in the pass. For who listens to the stream a
+poll is a second.
 
 **A position rose** if one answer puts somebody further back than the one before. People who were silent when their turn
 came step aside, and return to their own place, in front of others: as many as that, and the noise of approximate
@@ -25,7 +26,7 @@ from typing import Final, NamedTuple
 from tests.crowd.ledger import End, Ledger, Story, Told
 
 MARGIN: Final = 2.0
-"""Seconds on top of somebody's poll: calls are good for whole polls, and an enter is one more request."""
+"""Seconds on top of that: who is called holds up the next calls for a few seconds only."""
 STREAM_POLL: Final = 1.0
 """Seconds between two events at most, while something changes."""
 WORTH: Final = 30.0
@@ -169,7 +170,7 @@ def overtakings(
         first = bisect_left(behind, story.steady_since)
         if first < len(behind) and behind[first] < until:
             lost = sum(max(0.0, min(until, end) - max(behind[first], begin)) for begin, end in shut)
-            before = until - _longest_poll(story, behind[first], until) - lost - margin
+            before = until - _poll_and_enter(story, behind[first], until) - lost - margin
             if (by := bisect_left(behind, before) - first) > 0:
                 found.append(_overtaking(story, by, before, behind[first], until))
         if story.admitted is not None:
@@ -183,21 +184,20 @@ def _overtaking(story: Story, by: int, before: float, at: float, until: float) -
     return Overtaking(story.number, story.ticket, by, late, round(at, 2), round(until, 2), answers[-_ANSWERS:])
 
 
-def _longest_poll(story: Story, since: float, until: float) -> float:
-    """The longest time from one answer to the next that ends after `since`."""
-    if story.listens:
-        return STREAM_POLL
-    longest, after = 0.0, until
-    for told in reversed(story.told):
-        if told.at < until:
-            begun = max(told.at, story.steady_since)
-            longest = max(longest, after - begun)
-            after = begun
-        if told.at <= since:
+def _poll_and_enter(story: Story, since: float, until: float) -> float:
+    """The longest time between two answers that ends after `since`, and that from the last one until they were in."""
+    longest, after = STREAM_POLL if story.listens else 0.0, until
+    enter = None if story.admitted is not None else 0.0
+    begun = [max(at, story.steady_since) for at in (story.joined, *(told.at for told in story.told)) if at < until]
+    for at in reversed(begun):
+        if enter is None:
+            enter = after - at
+        elif not story.listens:
+            longest = max(longest, after - at)
+        after = at
+        if at <= since:
             break
-    else:
-        longest = max(longest, after - max(story.joined, story.steady_since))
-    return longest
+    return longest + (enter or 0.0)
 
 
 def rises(stories: Sequence[Story], rate: float, returns_after: float) -> Rises:

@@ -46,6 +46,7 @@ class Story:
     number: int
     hidden: bool = False
     listens: bool = False
+    """At the end, and since `steady_since`."""
     ticket: int = 0
     """0: none, as far as they know."""
     joined: float = 0.0
@@ -104,7 +105,9 @@ class Ledger:
     events: int = 0
     """Of streams."""
     fallbacks: int = 0
-    """Listeners who poll since the stream was refused or lost three times."""
+    """Times that somebody polled for a while, because the stream was refused, lost three times, or of no use."""
+    missed: int = 0
+    """Polls of listeners that found what no event had told."""
     lag: "array[float]" = field(default_factory=lambda: array("d"))
     """How late the loop of the crowd itself was (s), twenty times a second."""
     most_queued: int = 0

@@ -33,8 +33,14 @@ SILENT: Final = 0.7
 MOST_REDIRECTS: Final = 6
 STREAM_FAILURES: Final = 3
 """After so many in a row the page polls."""
-KEEP_ALIVE: Final = 40.0
-"""Seconds of silence after which a stream is dead: comments come every 15 s."""
+FIRST_EVENT: Final = 10.0
+"""Seconds after which a stream without an event is of no use."""
+QUIET: Final = 60.0
+"""Seconds of silence, at most, after which the page polls although it listens."""
+RETURN: Final = 5.0
+"""Seconds within which the page listens again to a stream that broke."""
+LISTEN_AGAIN: Final = 120.0
+"""And after it has given up."""
 _RELEASED: Final = 0.7
 """The share of those inside who are released; the others just go."""
 
@@ -88,6 +94,7 @@ class _Reply(msgspec.Struct, gc=False):
     location: str | None = None
     waiting_token: str = ""
     status: str = ""
+    state: str = ""
     position: int = 0
     eta_sec: float | None = None
     eta_range_sec: tuple[float, float] | None = None
@@ -97,6 +104,11 @@ class _Reply(msgspec.Struct, gc=False):
 
 
 _decode: Final = msgspec.json.Decoder(_Reply).decode
+
+
+def _essence(reply: _Reply) -> tuple[str, str, int]:
+    """What an event has to tell when it changes."""
+    return reply.status, reply.state, reply.position
 
 
 class _FateError(Exception):
@@ -111,7 +123,7 @@ class Person:
     """Comes, waits, and goes in, or does what their fate is."""
 
     def __init__(self, town: Town, number: int, character: Character) -> None:
-        self.story = Story(number, hidden=character.hidden, listens=character.listens)
+        self.story = Story(number, hidden=character.hidden)
         self.hopes = character.fate is not Fate.NEVER_ENTERS
         """Whether the crowd ends only with them."""
         self._town, self._is = town, character
@@ -124,9 +136,13 @@ class Person:
         self._wakes = town.random.uniform(0, WAKE)
         self._fate_at: float | None = None
         self._heard = 0.0
-        self._failures = self._stream_failures = 0
+        self._failures = 0
         self._retry_after = 0.0
         self._stream: Stream | None = None
+        self._opened = self._listen_at = 0.0
+        self._hears = False
+        self._broken = self._missed = 0
+        self._latest = ("", "", 0)
 
     async def live(self) -> None:
         """From coming to the end."""
@@ -171,11 +187,7 @@ class Person:
         """What the script does until it is sent on: the address."""
         reply, pause = await self._join(), 0.0
         while reply.location is None:
-            if self.story.listens and not pause:
-                reply = await self._listen()
-            else:
-                await self._sleep(pause)
-                reply = await self._insist("place")
+            reply = await self._next(reply, pause)
             if reply.status in {"ready", "admitted"}:
                 if self._is.fate is not Fate.NEVER_ENTERS:
                     reply = await self._insist("enter")
@@ -183,6 +195,20 @@ class Person:
                     self.story.until = self._town.now()
             pause = self._understand(reply)
         return reply.location
+
+    async def _next(self, before: _Reply, pause: float) -> _Reply:
+        """What is heard or, after a pause, asked for. While events come, polls rest: but for one after a silence."""
+        if self._stream is None or before.error is not None:
+            await self._sleep(pause)
+        else:
+            silence = min(max(5 * pause, QUIET / 4), QUIET) * self._town.random.uniform(0.75, 1)
+            reply = await self._listen(silence if self._hears else pause)
+            if reply is not None:
+                return reply
+        reply = await self._insist("place")
+        if reply.error is None:
+            await self._compare(reply)
+        return reply
 
     async def _join(self) -> _Reply:
         clicks, loses = 1 + self._is.clicks_twice, self._is.loses_join
@@ -253,25 +279,46 @@ class Person:
 
     # The stream
 
-    async def _listen(self) -> _Reply:
-        """What comes next. Polls instead if there is no stream, for good once it has failed three times."""
-        while self.story.listens:
-            if self._stream is None and not await self._open_stream():
-                continue
-            event = await self._next_event()
-            if event is None:
-                self._lose_stream()
-            elif event.name in {"place", "gone"}:
-                self._stream_failures = 0
+    async def _listen(self, silence: float) -> _Reply | None:
+        """The next event that tells where they stand; None if a poll has to."""
+        town = self._town
+        while self._stream is not None:
+            heard, event = await self._next_event(silence)
+            if not heard:
+                # Nothing changed, or nothing gets through.
+                return None
+            if event is None or event.name == "gone":
+                self._unheard()
+                # Everybody who listened to a process that died is here at the same time.
+                await self._sleep(town.random.uniform(0, RETURN))
+            elif event.name == "place":
+                self._hears, self._broken, self._missed = True, 0, 0
                 reply = _decode(event.data)
+                self._latest = _essence(reply)
                 self._hear(reply)
                 return reply
             elif event.name == "bye":
-                self._lose_stream(failed=False)
+                self._close_stream()
                 await self._sleep(float(msgspec.json.decode(event.data)["reconnect_ms"]) / 1000)
-        return await self._insist("place")
+                await self._open_stream()
+        return None
 
-    async def _open_stream(self) -> bool:
+    async def _next_event(self, seconds: float) -> tuple[bool, Event | None]:
+        """Whether something happened in this time, and the event, None for the end. Raises _FateError."""
+        assert self._stream is not None
+        due, until = self._fate_at, self._town.now() + seconds
+        wakes = until if due is None else min(until, due)
+        try:
+            async with asyncio.timeout(max(wakes - self._town.now(), 0)):
+                event = await anext(self._stream, None)
+        except TimeoutError:
+            if wakes == due:
+                raise _FateError from None
+            return False, None
+        self._town.ledger.events += event is not None
+        return True, event
+
+    async def _open_stream(self) -> None:
         town, asked = self._town, self._town.now()
         headers = {"Host": town.host, "Sec-Fetch-Mode": "cors", **self._jar.headers()}
         town.ledger.requests += 1
@@ -279,40 +326,44 @@ class Person:
             answer = await town.client.listen(f"{self._room}/live?next=%2F", headers)
         except NoAnswerError as error:
             self._count_failure("live", error)
-            self._lose_stream()
-            await self._back_off()
-            return False
+            self._unheard()
+            return
         town.ledger.measure("live", town.now() - asked)
         if isinstance(answer, Page):
-            self._lose_stream(for_good=True)
-            return False
-        self._stream = answer
-        return True
+            town.ledger.refused["live"] += 1
+            self._unheard(refused=True)
+            return
+        self._stream, self._opened, self._hears = answer, town.now(), False
+        self.story.listens, self.story.steady_since = True, town.now()
 
-    async def _next_event(self) -> Event | None:
-        assert self._stream is not None
-        now, due = self._town.now(), self._fate_at
-        patience = KEEP_ALIVE if due is None else min(KEEP_ALIVE, max(due - now, 0))
-        try:
-            async with asyncio.timeout(patience):
-                event = await anext(self._stream, None)
-        except TimeoutError:
-            if due is not None and self._town.now() >= due:
-                raise _FateError from None
-            return None
-        self._town.ledger.events += event is not None
-        return event
+    def _unheard(self, *, refused: bool = False) -> None:
+        """A stream broke, was refused, or is of no use."""
+        town = self._town
+        self._close_stream()
+        self.story.steady_since = town.now()
+        self._broken = STREAM_FAILURES if refused else self._broken + 1
+        given_up = self._broken >= STREAM_FAILURES
+        town.ledger.fallbacks += given_up
+        self._listen_at = town.now() + (LISTEN_AGAIN if given_up else town.random.uniform(0, RETURN))
 
-    def _lose_stream(self, *, failed: bool = True, for_good: bool = False) -> None:
+    def _close_stream(self) -> None:
+        self.story.listens = False
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        if failed:
-            self._stream_failures += 1
-            self.story.steady_since = self._town.now()
-        if for_good or self._stream_failures >= STREAM_FAILURES:
-            self.story.listens = False
-            self._town.ledger.fallbacks += 1
+
+    async def _compare(self, reply: _Reply) -> None:
+        """After a poll: two in a row that find what no event told, or no event at all, and the stream is given up."""
+        told, town = _essence(reply), self._town
+        if self._stream is not None:
+            if self._hears and told != self._latest:
+                self._missed += 1
+                town.ledger.missed += 1
+            if self._missed > 1 or (not self._hears and town.now() - self._opened >= FIRST_EVENT):
+                self._unheard(refused=True)
+        self._latest = told
+        if self._stream is None and self._is.listens and town.now() >= self._listen_at:
+            await self._open_stream()
 
     # What they understand
 
@@ -334,9 +385,9 @@ class Person:
             self._fate_at = now + self._town.random.random() * max(wait, 1.0)
 
     def _understand(self, reply: _Reply) -> float:
-        """Seconds until they ask again, 0 for those who need not; raises _OverError."""
+        """Seconds until they ask again; raises _OverError."""
         if reply.error is None:
-            return 0.0 if self.story.listens else reply.poll_after_ms / 1000
+            return reply.poll_after_ms / 1000
         code = str(reply.error.get("code", ""))
         if code in GONE and self.story.ticket:
             raise self._lost(code)
@@ -423,7 +474,9 @@ class Person:
             self._count_failure(kind, error)
             return None
         now = town.now()
-        ledger.measure(kind, now - asked)
+        ledger.measure(kind, now - asked - page.queued)
+        if page.queued > LATE:
+            self.story.steady_since = now
         self._retry_after = page.retry_after
         if page.status >= 500 or page.status == 429:
             ledger.refused[kind] += 1

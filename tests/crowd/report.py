@@ -49,6 +49,7 @@ def report(options: Options, ledger: Ledger, verdict: Verdict, cpu: float) -> di
             "unconnected": ledger.unconnected,
             "events": ledger.events,
             "fell_back_to_polls": ledger.fallbacks,
+            "missed_events": ledger.missed,
         },
         "totals": ledger.totals,
         "over_cap": ledger.over_cap,
@@ -154,7 +155,8 @@ def asked(figures: dict[str, Any]) -> str:
     words = f"{found['sent']:,} requests ({found['sent'] / max(figures['seconds'], 1):,.0f}/s), {refused:,} refused, "
     words += f"{found['broken']:,} without an answer, {found['unconnected']:,} that nobody accepted"
     if found["events"] or found["fell_back_to_polls"]:
-        words += f"; {found['events']:,} events, {found['fell_back_to_polls']:,} listeners fell back to polls"
+        words += f"; {found['events']:,} events, {found['missed_events']:,} missed, "
+        words += f"listeners fell back to polls {found['fell_back_to_polls']:,} times"
     return words
 
 

@@ -38,6 +38,8 @@ class Page(NamedTuple):
     status: int
     headers: list[tuple[str, str]]
     content: bytes
+    queued: float = 0.0
+    """Seconds until one of the client's connections was free."""
 
     def header(self, name: str) -> str:
         """The first value of a header, '' without one."""
@@ -112,7 +114,7 @@ class Client:
         self, method: str, path: str, content: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Page:
         """One request, whatever the answer is; raises NoAnswerError."""
-        await self._wait_for_turn()
+        queued = await self._wait_for_turn()
         try:
             port, connection = await self._connection()
             page = await self._exchange(connection, _request(method, path, content, headers))
@@ -120,7 +122,7 @@ class Client:
                 self._idle[port].append((_now(), connection))
             else:
                 connection[1].transport.abort()
-            return page
+            return page._replace(queued=queued)
         finally:
             self._end_turn()
 
@@ -153,14 +155,20 @@ class Client:
                 writer.transport.abort()
             connections.clear()
 
-    async def _wait_for_turn(self) -> None:
+    async def _wait_for_turn(self) -> float:
+        """Seconds that it took."""
         if self._free is None:
-            return
+            return 0.0
+        if not self._free.locked():
+            await self._free.acquire()
+            return 0.0
+        asked = _now()
         self.queued += 1
         try:
             await self._free.acquire()
         finally:
             self.queued -= 1
+        return _now() - asked
 
     def _end_turn(self) -> None:
         if self._free is not None:
