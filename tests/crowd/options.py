@@ -46,7 +46,7 @@ class Options:
     vanish: float = 0.05
     never_enter: float = 0.05
     hidden_tabs: float = 0.2
-    listen: float = 0.0
+    listen: float = 0.5
     retry: bool = True
     double_click: bool = True
 
@@ -138,8 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     crowd.add_argument("--leave", type=share, metavar="SHARE", help="press leave at a random time (5%%)")
     crowd.add_argument("--vanish", type=share, metavar="SHARE", help="never ask again after a while (5%%)")
     crowd.add_argument("--never-enter", type=share, metavar="SHARE", help="wait for ever and never go in (5%%)")
-    crowd.add_argument("--hidden-tabs", type=share, metavar="SHARE", help="in a hidden tab: wake once a minute (20%%)")
-    crowd.add_argument("--listen", type=share, metavar="SHARE", help="listen to the stream instead of polling (0%%)")
+    crowd.add_argument(
+        "--hidden-tabs", type=share, metavar="SHARE", help="in a hidden tab: polls wake once a minute (20%%)"
+    )
+    crowd.add_argument("--listen", type=share, metavar="SHARE", help="listen to the stream instead of polling (50%%)")
     for name, what in (
         ("--retry", "some lose the answer to their join and repeat it"),
         ("--double-click", "some join twice at once"),

@@ -141,7 +141,7 @@ def _order(stories: Iterable[Story], verdict: Verdict) -> str:
             groups[kind].append((rank, story.admitted))
     series = [
         Dots("present all the time", "a", _some(groups["present"])),
-        Dots("in a hidden tab, or lost a connection", "muted", _some(groups["absent"])),
+        Dots("in a hidden tab that polls, or lost a connection", "muted", _some(groups["absent"])),
         Dots("overtaken", "fault", groups["overtaken"]),
     ]
     title = "Order: who came in when"
@@ -150,7 +150,7 @@ def _order(stories: Iterable[Story], verdict: Verdict) -> str:
 
 
 def _was_away(story: Story) -> bool:
-    return story.hidden or story.steady_since > story.joined + 1
+    return story.steady_since > (story.told[0].at if story.told else story.joined) + 1
 
 
 def _promises(ledger: Ledger) -> str:

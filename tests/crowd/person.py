@@ -295,6 +295,7 @@ class Person:
                 self._hears, self._broken, self._missed = True, 0, 0
                 reply = _decode(event.data)
                 self._latest = _essence(reply)
+                self._measure_event(reply)
                 self._hear(reply)
                 return reply
             elif event.name == "bye":
@@ -335,6 +336,13 @@ class Person:
             return
         self._stream, self._opened, self._hears = answer, town.now(), False
         self.story.listens, self.story.steady_since = True, town.now()
+
+    def _measure_event(self, reply: _Reply) -> None:
+        """How old an exact place is when it is heard: its token says when Redis was asked."""
+        _, _, _, *rest = reply.waiting_token.split("~")
+        if len(rest) == 2 and not reply.approximate:
+            now = self._town.now()
+            self._town.ledger.measure("event", max(now - self._town.ledger.ours(int(rest[0]) / 1000, now), 0.0))
 
     def _unheard(self, *, refused: bool = False) -> None:
         """A stream broke, was refused, or is of no use."""
