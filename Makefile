@@ -13,7 +13,7 @@ PIP := -m pip --disable-pip-version-check --quiet --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run demo test test-browser test-proxies test-redis lint lint-web look format bench chaos observe audit
+.PHONY: help setup run demo test test-browser test-proxies test-redis lint lint-web look format bench chaos crowd observe audit
 .PHONY: constraints clean
 
 help: ## List these targets
@@ -73,6 +73,10 @@ bench: $(READY) ## Compare with the original's ways and a no-op (15 minutes; nee
 chaos: $(READY) ## Kill, freeze and disconnect everything under load (20 minutes), with ARGS="--only api-killed"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+crowd: $(READY) ## Let a crowd of 5,000 come, and account for everybody (3 minutes), with ARGS="--scenario flash"
+	@$(BIN)/python $(PIP) install --constraint $(PINS) --group crowd
+	@$(BIN)/python -m tests.crowd $(ARGS)
+
 observe: $(READY) ## Watch it under load with a real Prometheus: queries, dashboard, alerts (two minutes)
 	@$(BIN)/python -m tests.observe $(ARGS)
 
@@ -106,7 +110,7 @@ constraints: ## Pin the newest versions that pyproject.toml allows
 	@pins=$$(mktemp -d) && trap 'rm -rf "$$pins"' EXIT && \
 		$(PYTHON) -m venv "$$pins" && \
 		"$$pins/bin/python" $(PIP) install --upgrade pip 'setuptools>=77' && \
-		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group browser --group audit --group redis8 --group valkey --group recipes && \
+		"$$pins/bin/python" $(PIP) install --editable . --group dev --group bench --group browser --group audit --group crowd --group redis8 --group valkey --group recipes && \
 		{ echo '# Every version that is installed, written by "make constraints".' && \
 		  "$$pins/bin/python" -m pip freeze --all --exclude-editable | LC_ALL=C sort -f; } > "$$pins/new" && \
 		mv "$$pins/new" $(PINS)

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,11 +14,20 @@ from tests.chaos.ledger import LOST, WRONG, Ledger
 from tests.chaos.pass_book import RELEASE_MS, PassBook, Session, now_ms
 from tests.chaos.shop import MARK
 from tests.support.browser import Client, NoAnswerError, Page
+from tests.support.page_script import (
+    FIRST_RETRY,
+    GONE,
+    NAVIGATION,
+    Jar,
+    back_off,
+    form_headers,
+    script_headers,
+    state_of,
+)
 
 HOST: Final = "shop.example"
-NAVIGATION: Final = {"Accept": "text/html,*/*;q=0.8", "Sec-Fetch-Mode": "navigate"}
-SCRIPT: Final = {"Accept": "application/json", "Sec-Fetch-Mode": "cors", "Origin": f"http://{HOST}"}
-FORM: Final = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Origin": f"http://{HOST}"}
+SCRIPT: Final = script_headers(f"http://{HOST}")
+FORM: Final = form_headers(f"http://{HOST}")
 
 STAY: Final = (0.5, 2.0)
 """Seconds from the first look to the last."""
@@ -31,12 +39,8 @@ TRY_AGAIN: Final = 0.1
 """The share of the released who try their old pass again."""
 RELOAD: Final = 0.03
 """The share of polls in place of which the page is loaded again."""
-FIRST_RETRY: Final = 2.0
-"""Seconds after which the page asks again, at least."""
 MOST_REDIRECTS: Final = 10
-_STATE: Final = re.compile(rb'data-state="(\w+)"')
 _KINDS: Final = {"join": JOIN, "place": STATUS, "enter": ENTER}
-_GONE: Final = {"TOKEN_EXPIRED", "ALREADY_REDEEMED", "INVALID_TOKEN", "MISSING_TOKEN"}
 
 
 @dataclass(slots=True)
@@ -83,7 +87,7 @@ class Visitor:
         self._town, self._number = town, number
         self._path = f"/item/{number}"
         self._room = f"/waiting-room/{town.event}"
-        self._cookies: dict[str, str] = {}
+        self._cookies = Jar()
         self._session: Session | None = None
         self._has_place = False
 
@@ -110,8 +114,7 @@ class Visitor:
             page = await self._navigate(url)
             if page.header(MARK):
                 return
-            state = _STATE.search(page.content)
-            match state and state[1].decode():
+            match state_of(page):
                 case "join" | "expired" as now:
                     if now == "expired":
                         self._lose_place()
@@ -128,7 +131,7 @@ class Visitor:
             page = await self._visit_room(url) if url.startswith(self._room) else await self._fetch("GET", url)
             if page is None or page.status >= 500:
                 failures += 1
-                await asyncio.sleep(self._back_off(failures, page.retry_after if page else 0))
+                await asyncio.sleep(back_off(failures, page.retry_after if page else 0, self._town.random))
             elif page.status in (302, 303):
                 url, redirects = page.header("location"), redirects + 1
                 if redirects > MOST_REDIRECTS:
@@ -140,7 +143,7 @@ class Visitor:
 
     async def _visit_room(self, url: str) -> Page | None:
         """Whoever has no place in line may be let in by it."""
-        town, may_walk_in = self._town, not any("_w_" in name for name in self._cookies)
+        town, may_walk_in = self._town, not self._cookies.has("_w_")
         town.loading_room += may_walk_in
         try:
             page = await self._fetch("GET", url)
@@ -172,7 +175,7 @@ class Visitor:
 
     async def _understand(self, what: str, code: str, after: float) -> str:
         """What comes after a refusal."""
-        if code in _GONE:
+        if code in GONE:
             if self._has_place:
                 self._lose_place()
             return "join"
@@ -191,7 +194,7 @@ class Visitor:
                     wish.granted = True
                     return dict(msgspec.json.decode(page.content))
                 failures += 1
-                await asyncio.sleep(self._back_off(failures, page.retry_after if page else 0))
+                await asyncio.sleep(back_off(failures, page.retry_after if page else 0, self._town.random))
 
     def _lose_place(self) -> None:
         self._town.ledger.miss(LOST, f"visitor {self._number} has no place any more", time.monotonic())
@@ -211,7 +214,7 @@ class Visitor:
             await asyncio.sleep(town.session_ttl * draw.uniform(0.7, 1.3))
             await self._look("GET", NAVIGATION)
             return
-        kept = dict(self._cookies)
+        kept = self._cookies.copy()
         await self._release()
         if draw.random() < TRY_AGAIN:
             await asyncio.sleep(RELEASE_MS / 1000 + draw.uniform(1.1, 2))
@@ -230,7 +233,7 @@ class Visitor:
         town = self._town
         assert self._session is not None
         self._session.released = now_ms()
-        request = Request("POST", f"/api/v1/gate/{town.event}/release", b"", {"Cookie": self._cookie()})
+        request = Request("POST", f"/api/v1/gate/{town.event}/release", b"", self._cookies.headers())
         failures = 0
         with town.gauge.wish(LEAVE) as wish:
             while True:
@@ -243,7 +246,7 @@ class Visitor:
                     self._wrong(f"a release: {page.status}")
                     return
                 failures += 1
-                await asyncio.sleep(self._back_off(failures, 0))
+                await asyncio.sleep(back_off(failures, 0, self._town.random))
 
     # How they ask
 
@@ -256,13 +259,11 @@ class Visitor:
         kind: str = "page",
     ) -> Page | None:
         """One request to the site; None if there was no answer."""
-        sent = {"Host": HOST, **headers}
-        if self._cookies:
-            sent["Cookie"] = self._cookie()
+        sent = {"Host": HOST, **headers, **self._cookies.headers()}
         page = await self._ask(self._town.site, Request(method, path, content, sent), kind)
-        for name, value in page.headers if page else ():
-            if name == "set-cookie":
-                self._keep(value)
+        for name, value in self._cookies.keep(page) if page else ():
+            if "_p_" in name:
+                self._session = self._town.book.give(self._number, value)
         return page
 
     async def _ask(self, client: Client, request: Request, kind: str) -> Page | None:
@@ -277,24 +278,6 @@ class Visitor:
         if page.status >= 500:
             gauge.refusals[kind] += 1
         return page
-
-    def _cookie(self) -> str:
-        return "; ".join(f"{name}={value}" for name, value in self._cookies.items())
-
-    def _keep(self, cookie: str) -> None:
-        pair, *attributes = cookie.split("; ")
-        name, _, value = pair.partition("=")
-        if "Max-Age=0" in attributes:
-            self._cookies.pop(name, None)
-            return
-        self._cookies[name] = value
-        if "_p_" in name:
-            self._session = self._town.book.give(self._number, value)
-
-    def _back_off(self, failures: int, retry_after: float) -> float:
-        """In s, as room.js has it."""
-        draw = self._town.random
-        return max(min(2.0**failures, 60.0) * draw.uniform(0.5, 1), retry_after * draw.uniform(1, 1.25))
 
     def _wrong(self, text: str) -> GivenUpError:
         self._town.ledger.miss(WRONG, f"visitor {self._number} got {text}", time.monotonic())
