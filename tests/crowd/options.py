@@ -55,7 +55,7 @@ class Options:
     event: str | None = None
     admin_key: str | None = None
     apis: int = 2
-    connections: int = 1024
+    connections: int = 2048
     patience: float = 120.0
     seed: int = 0
     json: Path | None = None
@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--event", metavar="NAME", help="of the event (a new one; has to be named without --admin-key)")
     where.add_argument("--admin-key", metavar="KEY", help="with --url: declares the event, and compares the totals")
     where.add_argument("--apis", type=people, metavar="N", help="api processes that it starts (2)")
-    where.add_argument("--connections", type=people, metavar="N", help="kept alive at most, beside streams (1024)")
+    where.add_argument("--connections", type=people, metavar="N", help="kept alive at most, beside streams (2048)")
     how = parser.add_argument_group("the run")
     how.add_argument("--patience", type=seconds, metavar="TIME", help="without anybody let in, until it ends (2m)")
     how.add_argument("--seed", type=int, help="of what is drawn by lot (another one each time)")

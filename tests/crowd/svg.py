@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 WIDTH: Final = 560
 HEIGHT: Final = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 12, 40
 _TICKS: Final = 5
 
 Point = tuple[float, float]
