@@ -258,7 +258,7 @@ async def test_nor_does_what_visitors_do_at_room_and_gate_leave_a_trace(
     redis: Client, reports: Reports, given: dict[str, Any], own_server: RedisServer, event: str
 ) -> None:
     given["redis_url"] = own_server.url
-    api = Api(given.pop("redis_url"), **given)
+    api = ChattyApi(given.pop("redis_url"), **given)
     with api:
         async with client(api.url) as http:
             kept = await everything_visitors_do(http, event)
