@@ -9,7 +9,7 @@ _TOKEN = re.compile(
     rf"\b([prw])(?:~|%7e){EVENT_ID.pattern}(?:~|%7e)[0-9]+(?:~|%7e)[a-z0-9_~%-]+",
     re.IGNORECASE,
 )
-_JWT = re.compile(r"\beyJ[\w-]*\.[\w-]+\.[\w-]+", re.ASCII)
+_JWT = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]+", re.ASCII)
 _QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
 """Everything after token=: a broken token may not match _TOKEN and still reveal most of a real one."""
 

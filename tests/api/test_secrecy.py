@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -18,7 +19,8 @@ from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.line.keys import Keys
 from shared.settings import Settings
 from tests.api.bad_requests import JOIN, STRANGER, TICKET
-from tests.support.calls import client, enter, join, leave, status, try_enter, try_join, try_redeem
+from tests.support.calls import client, enter, join, leave, redeem, status, try_enter, try_join, try_redeem
+from tests.support.pass_keys import new_key
 from tests.support.processes import Api, Process, Worker
 from tests.support.visits import ask_gate, visit_room
 from tests.support.waiting import eventually
@@ -29,7 +31,9 @@ Client = Any
 # All that must stay unwritten has this in it, but for tokens: of those it is the MAC.
 HUSH = "hush"
 SECRET, ADMIN_KEY, PASSWORD = f"{HUSH}-a-secret-that-signs", f"{HUSH}-an-operators-key", f"{HUSH}-a-password-of-redis"
+PASS_KEY = new_key()
 DSN_KEY = "f00dfacef00dfacef00dfacef00dface"
+SHOP = "https://shop.example"
 USER, LABEL, KEY = f"{HUSH}-verified@example.org", f"{HUSH}-label", f"{HUSH}-idempotency-key"
 
 
@@ -104,6 +108,8 @@ def given(own_server: RedisServer, reports: Reports) -> dict[str, Any]:
         "redis_url": f"redis://daegi:{PASSWORD}@{LOCALHOST}:{own_server.port}/0",
         "token_secrets": [SECRET],
         "admin_keys": [ADMIN_KEY],
+        "pass_keys": [PASS_KEY],
+        "public_url": "https://queue.example",
         "trusted_user_header": "X-User-Id",
         "sentry_dsn": reports.dsn,
         "log_level": "debug",
@@ -118,7 +124,8 @@ async def everything_people_do(http: httpx.AsyncClient, event: str) -> list[str]
     polled = (await status(http, first))["waiting_token"]
     reservation = (await enter(http, polled))["reservation_token"]
     strangers = STRANGER.waiting(event, TICKET)
-    tokens = [first, second, polled, reservation, strangers]
+    for_others = (await redeem(http, reservation))["pass_jwt"]
+    tokens = [first, second, polled, reservation, strangers, for_others]
     for token in tokens:
         for spoilt in (token, token[:-1], token.replace("~", "%7E"), token + "&x=1", f"{token}~{HUSH}"):
             await http.get(f"/api/v1/queue/status?token={spoilt}", headers={"X-Request-ID": token})
@@ -191,6 +198,7 @@ async def test_neither_logs_nor_reports_hold_anything_secret(
     for process, log in logs.items():
         assert secrets_in(log, tokens) == [], process.module
         assert DSN_KEY not in log
+        assert not any(line in log for line in PASS_KEY.splitlines())
     # They were as talkative as they can be.
     assert '"level": "debug"' in logs[api]
     assert "\\u2192 sweep()" in logs[worker]
@@ -215,7 +223,8 @@ async def everything_visitors_do(http: httpx.AsyncClient, event: str) -> list[st
 
     operator = {"Authorization": f"Bearer {ADMIN_KEY}"}
     for rate in (0, 100):
-        await http.put(f"/api/v1/admin/events/{event}", headers=operator, json={"rate": rate, "burst": rate})
+        body = {"rate": rate, "burst": rate, "targets": [SHOP]}
+        await http.put(f"/api/v1/admin/events/{event}", headers=operator, json=body)
         await visit_room(http, event)
         await keep()
         for what in ("join", "place", "enter", "leave", "join", "enter"):
@@ -227,6 +236,12 @@ async def everything_visitors_do(http: httpx.AsyncClient, event: str) -> list[st
         for dialect in ("nginx", "forwarded", "envoy"):
             await ask_gate(http, event, dialect=dialect)
         await keep()
+    # To a site elsewhere, and back with what it was told: its own session of the visitor has ended.
+    elsewhere = SHOP
+    for _ in range(2):
+        elsewhere = (await visit_room(http, event, quote(elsewhere, safe=""))).headers["location"]
+        assert elsewhere.startswith(f"{SHOP}?daegi_pass=")
+        seen.append(elsewhere.partition("=")[2])
     names = {name: value for name, value in http.cookies.items() if name.startswith("daegi_")}
     for spoil in (lambda it: it[:-1], lambda it: f"{it}~{HUSH}", lambda it: it.replace("~", "%7E"), lambda it: HUSH):
         async with httpx.AsyncClient(base_url=http.base_url, headers=http.headers) as other:
@@ -243,11 +258,12 @@ async def test_nor_does_what_visitors_do_at_room_and_gate_leave_a_trace(
     redis: Client, reports: Reports, given: dict[str, Any], own_server: RedisServer, event: str
 ) -> None:
     given["redis_url"] = own_server.url
-    api = Api(given.pop("redis_url"), **given)
+    api = ChattyApi(given.pop("redis_url"), **given)
     with api:
         async with client(api.url) as http:
             kept = await everything_visitors_do(http, event)
             assert {value.partition("~")[0] for value in kept if "~" in value} == {"w", "p"}
+            assert any(value.startswith("eyJ") for value in kept)
             keys = Keys().event(event)
             for key in (keys.sessions, keys.ended, keys.state, keys.passes, keys.config, keys.stream):
                 await redis.delete(key)

@@ -1,5 +1,6 @@
 """People who leave the room for a site without our gate, and come back: what they bring along, and for how long."""
 
+import time
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -8,7 +9,12 @@ import jwt
 import pytest
 from redis.asyncio import Redis
 
+from api.room.exits import Exits
+from api.room.visits import Visit
+from api.serving.sites import Room, Site
 from shared.line.keys import Keys
+from shared.tokens.jwt import JwtSigner
+from shared.tokens.signer import PassToken
 from tests.sites.conftest import Declare, NewVisitor, SignedApi, in_node, in_python
 from tests.support.visits import ask_gate, pass_of, visit_room
 from tests.support.waiting import eventually
@@ -192,3 +198,15 @@ async def test_a_jwt_is_no_pass_of_ours(new_visitor: NewVisitor, event: str) -> 
     polled = await stranger.get("/api/v1/queue/status", params={"token": token})
     assert (polled.status_code, polled.json()["error"]["code"]) == (400, "INVALID_TOKEN")
     assert (await ask_gate(visitor, event)).status_code == 200
+
+
+@pytest.mark.parametrize("session_ttl", [20, 600])
+async def test_it_is_good_at_once_though_the_session_ttl_is_another_by_now(
+    keys: list[str], event: str, session_ttl: int
+) -> None:
+    now = time.time_ns() // 1_000_000
+    site = Site(Room(targets=(SHOP,)), session_ttl=session_ttl * 1000, session_limit=None, max_active=None)
+    token = PassToken(event, 7, now - 300_000, now + 100_000)
+    claims = claims_in(Exits(JwtSigner(keys, SHOP)).url(Visit(event, site, SHOP), token))
+    assert claims["exp"] == token.until // 1000
+    assert claims["nbf"] == claims["iat"] == min(now // 1000, (token.until - session_ttl * 1000) // 1000)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import httpx
 import jwt
@@ -44,7 +45,7 @@ class Fleet:
         self.given = [0, 0]
 
     def start(self, *keys: str) -> Api:
-        settings = {"public_url": ISSUER, "admit_rate": 1000, "admit_burst": 10_000}
+        settings: dict[str, Any] = {"public_url": ISSUER, "admit_rate": 1000, "admit_burst": 10_000}
         return self.stack.enter_context(Api(self.redis_url, pass_keys=list(keys), **settings))
 
     async def give_passes(self, number: int) -> None:

@@ -69,8 +69,7 @@ class Forger:
         return {name: value for name, value in (said | changes).items() if value is not None}
 
     def sign(self, key: str | None = None, header: dict[str, Any] | None = None, **changes: Any) -> str:
-        pem = load_pem_private_key((key or self.keys[0]).encode(), None)
-        return jwt.encode(self.claims(**changes), pem, "ES256", {"kid": self.kid} | (header or {}))
+        return jwt.encode(self.claims(**changes), key or self.keys[0], "ES256", {"kid": self.kid} | (header or {}))
 
     def ours(self, since: float = 0, event: str | None = None) -> str:
         """As our processes sign, of a session that begins in so many seconds."""
@@ -116,8 +115,7 @@ def _with_own_key(forger: Forger) -> str:
 
 
 def _es384(forger: Forger) -> str:
-    key = load_pem_private_key(new_key(ec.SECP384R1()).encode(), None)
-    return jwt.encode(forger.claims(), key, "ES384", {"kid": forger.kid})
+    return jwt.encode(forger.claims(), new_key(ec.SECP384R1()), "ES384", {"kid": forger.kid})
 
 
 def _der(forger: Forger) -> str:
