@@ -190,6 +190,21 @@ def test_short_promises_and_absent_people_are_not_judged() -> None:
     assert promises([promised(40, 1, 2, eta=WORTH), away, story(2, told=[Told(1, 2, 60.0)])]).count == 0
 
 
+def test_a_promise_slips_when_a_new_range_lies_behind_it() -> None:
+    said = [
+        Told(0, 9, 50, 40, 60),
+        Told(10, 9, 50, 45, 65),
+        Told(20, 9, 50, 41, 61),
+        Told(30, 9, 99, 90, 121, reason="cap"),
+    ]
+    # Due at 60, then from 55, from 61 (by 21), and from 120 (by 91).
+    found = promises([story(1, told=said)])
+    assert (found.slipped, found.late, found.reasoned) == (2, 1, 1)
+    said[-1].reason = ""
+    assert promises([story(1, told=said)]).reasoned == 0
+    assert promises([story(1, told=said[:2])]).slipped == 0
+
+
 # The command line
 
 
@@ -282,8 +297,8 @@ def test_a_small_crowd_is_accounted_for(tmp_path: Path) -> None:
 def test_ctrl_c_ends_a_crowd_with_a_report_and_leaves_nothing() -> None:
     with crowd("--people", "100", "--arrive", "1s", "--rate", "1") as process:
         assert process.stdout is not None
-        while "joins" not in process.stdout.readline():
-            pass
+        while not re.search(r"came [1-9]", process.stdout.readline()):
+            assert process.poll() is None
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=60)

@@ -18,7 +18,7 @@ import math
 import statistics
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -31,6 +31,8 @@ STREAM_POLL: Final = 1.0
 """Seconds between two events at most, while something changes."""
 WORTH: Final = 30.0
 """Promised waits up to this (s) are not judged: the range of a poll is as long."""
+NEWS: Final = 60.0
+"""The page tells of a promise that slips by more than this (s)."""
 _MILESTONES: Final = 511
 """Approximate places are off by this part of the line."""
 _INDEX_AGE: Final = 5.0
@@ -83,6 +85,12 @@ class Promises:
     """The median of |eta - served| / served."""
     ratio: float | None = None
     """The median of eta / served: above 1 is too long."""
+    slipped: int = 0
+    """Times that a new range lay wholly behind the promised one, whoever heard it."""
+    late: int = 0
+    """Of these, by more than NEWS: the page tells."""
+    reasoned: int = 0
+    """Of these, with a reason."""
 
 
 @dataclass(frozen=True)
@@ -247,10 +255,14 @@ def _noise(before: Told, after: Told, rate: float) -> int:
 
 def promises(stories: Iterable[Story]) -> Promises:
     """How true they were."""
+    stories = list(stories)
     judged = list(kept_promises(stories))
+    slips = [slip for story in stories for slip in _slips(story)]
     ranged = [(told, served) for told, served in judged if told.low is not None and told.high is not None]
+    late = [told for told, by in slips if by > NEWS]
+    said = {"slipped": len(slips), "late": len(late), "reasoned": sum(bool(told.reason) for told in late)}
     if not judged:
-        return Promises()
+        return Promises(**said)
     held = sum((told.low or 0) <= served <= (told.high or 0) for told, served in ranged)
     return Promises(
         count=len(judged),
@@ -261,7 +273,22 @@ def promises(stories: Iterable[Story]) -> Promises:
         else None,
         off=statistics.median(abs((told.eta or 0) - served) / served for told, served in judged),
         ratio=statistics.median((told.eta or 0) / served for told, served in judged),
+        **said,
     )
+
+
+def _slips(story: Story) -> Iterator[tuple[Told, float]]:
+    """What was told when a promise slipped, and by how much (s), by the rule of the page's script."""
+    promised: float | None = None
+    for told in story.told:
+        if told.low is None or told.high is None or not told.waiting:
+            continue
+        low, high = told.at + told.low, told.at + told.high
+        promised = high if promised is None else min(promised, high)
+        if low > promised:
+            yield told, high - promised
+            if high - promised > NEWS:
+                promised = high
 
 
 def kept_promises(stories: Iterable[Story]) -> Iterable[tuple[Told, float]]:

@@ -37,6 +37,8 @@ class Told(msgspec.Struct, gc=False):
     approximate: bool = False
     waiting: bool = True
     """Not called yet."""
+    reason: str = ""
+    """Why promises slip."""
 
 
 @dataclass(slots=True)

@@ -100,6 +100,7 @@ class _Reply(msgspec.Struct, gc=False):
     eta_range_sec: tuple[float, float] | None = None
     poll_after_ms: int = 0
     approximate: bool = False
+    reason: str = ""
     error: dict[str, Any] | None = None
 
 
@@ -387,7 +388,8 @@ class Person:
             return
         low, high = reply.eta_range_sec or (None, None)
         waiting = reply.status == "waiting"
-        story.told.append(Told(now, position, reply.eta_sec, low, high, reply.approximate, waiting))
+        known = Told(now, position, reply.eta_sec, low, high, reply.approximate, waiting, reply.reason)
+        story.told.append(known)
         if self._fate_at is None and self._is.fate in {Fate.LEAVES, Fate.VANISHES}:
             wait = reply.eta_sec or position / self._town.rate
             self._fate_at = now + self._town.random.random() * max(wait, 1.0)

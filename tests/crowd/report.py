@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.crowd.judge import WORTH, Verdict
+from tests.crowd.judge import NEWS, WORTH, Verdict
 from tests.crowd.ledger import Ledger
 from tests.crowd.options import Options, as_dict
 from tests.load.outcome import times
@@ -139,13 +139,16 @@ def positions(figures: dict[str, Any]) -> str:
 def promised(figures: dict[str, Any]) -> str:
     """How true they were."""
     found = figures["promises"]
+    slips = f"; {found['slipped']:,} slipped beyond their range, {found['late']:,} by more than {NEWS:.0f} s"
+    slips += f" ({found['reasoned']:,} with a reason)"
     if not found["count"]:
-        return f"promises: nobody was promised more than {WORTH:.0f} s"
+        return f"promises: nobody was promised more than {WORTH:.0f} s" + slips
     told = f"promises over {WORTH:.0f} s: {found['count']:,}, off by {found['off']:.0%} (median), promised/served "
     told += f"{found['ratio']:.2f}; "
     if found["coverage"] is None:
         return told + "no ranges"
-    return told + f"{found['coverage']:.1%} of ranges held, their median width is {found['width']:.0%} of the wait"
+    told += f"{found['coverage']:.1%} of ranges held, their median width is {found['width']:.0%} of the wait"
+    return told + slips
 
 
 def asked(figures: dict[str, Any]) -> str:
