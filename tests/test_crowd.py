@@ -228,7 +228,8 @@ def test_what_is_none_is_refused_with_its_name(read: Callable[[str], object], te
 @pytest.mark.parametrize(
     "words",
     ["--leave 60% --vanish 60%", "--admin-key k", "--url ftp://x --event e", "--url http://x", "--scenario none",
-     "--url http://x --event e --outage 1s:1s", "--url http://x --event e --doors 1s", "--people many"],
+     "--url http://x --event e --outage 1s:1s", "--url http://x --event e --doors 1s", "--people many",
+     "--ready-ttl 30s"],
 )  # fmt: skip
 def test_wrong_use_ends_with_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 from tests.support.paths import ROOT
 
 REPORT: Final = ROOT / "build" / "crowd" / "crowd.html"
+LONGEST_POLL: Final = 1 / 8
+"""Of a heartbeat TTL: nobody is told to come back later than after that (api/queue/answers.py)."""
 _DESCRIPTION: Final = """\
 A crowd of simulated people before the waiting room, over real HTTP. Each behaves like a browser on our page. Without
 --url it starts Redis, api and worker of its own, and ends them. At the end everybody is accounted for.
@@ -40,6 +42,7 @@ class Options:
     session_ttl: float = 300.0
     stay: float = 0.0
     ready_ttl: float = 90.0
+    heartbeat_ttl: float = 300.0
     outage: Outage | None = None
 
     leave: float = 0.05
@@ -74,7 +77,8 @@ SCENARIOS: Final[dict[str, dict[str, Any]]] = {
         "session_ttl": 15.0,
         "stay": 4.0,
         # No session is ended within twice this time after a cold start.
-        "ready_ttl": 15.0,
+        "ready_ttl": 20.0,
+        "heartbeat_ttl": 120.0,
     },
     "outage": {"people": 2000, "arrive": 20.0, "rate": 30.0, "outage": Outage(25.0, 6.0)},
     "hoarders": {"people": 2000, "arrive": 15.0, "rate": 50.0, "never_enter": 0.5},
@@ -157,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     event.add_argument(
         "--ready-ttl", type=seconds, metavar="TIME", help="of silence, after which people step aside (90s)"
     )
+    event.add_argument("--heartbeat-ttl", type=seconds, metavar="TIME", help="after which they lose their place (5m)")
     event.add_argument("--outage", type=outage, metavar="AT:FOR", help="Redis is killed, and comes back (25s:6s)")
     where = parser.add_argument_group("where")
     where.add_argument("--url", help="of a Daegi that runs, instead of one of its own")
@@ -187,6 +192,8 @@ def parse(argv: Sequence[str] | None = None) -> Options:
 def _problem(options: Options) -> str | None:
     if options.leave + options.vanish + options.never_enter > 1:
         return "--leave, --vanish and --never-enter: together they are more than everybody"
+    if options.ready_ttl < options.heartbeat_ttl * LONGEST_POLL:
+        return "--ready-ttl: people poll after up to an eighth of --heartbeat-ttl: they would step aside meanwhile"
     if options.url is None:
         return "--admin-key goes with --url" if options.admin_key else None
     if not options.url.startswith(("http://", "https://")):

@@ -13,8 +13,6 @@ from tests.support.browser import Answer, Client, NoAnswerError
 from tests.support.processes import Api, Worker
 from tests.support.settings import ADMIN_KEY
 
-HEARTBEAT_TTL: Final = 300.0
-"""The default, and what is assumed of a Daegi that runs."""
 HOST: Final = "tickets.example"
 
 
@@ -33,7 +31,7 @@ class Stack:
 
     def start(self) -> Self:
         """Returns when all of it answers; raises RedisServerError or AssertionError."""
-        settings: dict[str, Any] = {"heartbeat_ttl": HEARTBEAT_TTL, "ready_ttl": self._options.ready_ttl}
+        settings: dict[str, Any] = {"heartbeat_ttl": self._options.heartbeat_ttl, "ready_ttl": self._options.ready_ttl}
         try:
             self._started.enter_context(self._redis.start(None, None, appendonly=self._options.outage is not None))
             self._started.enter_context(Worker(self._redis.url, **settings))
