@@ -12,10 +12,13 @@ from redis.asyncio import Redis
 from api.room.exits import Exits
 from api.room.visits import Visit
 from api.serving.sites import Room, Site
+from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.jwt import JwtSigner
 from shared.tokens.signer import PassToken
+from tests.gate.conftest import NAVIGATION
 from tests.sites.conftest import Declare, NewVisitor, SignedApi, in_node, in_python
+from tests.support.settings import OPERATOR
 from tests.support.visits import ask_gate, pass_of, visit_room
 from tests.support.waiting import eventually
 
@@ -198,6 +201,24 @@ async def test_a_jwt_is_no_pass_of_ours(new_visitor: NewVisitor, event: str) -> 
     polled = await stranger.get("/api/v1/queue/status", params={"token": token})
     assert (polled.status_code, polled.json()["error"]["code"]) == (400, "INVALID_TOKEN")
     assert (await ask_gate(visitor, event)).status_code == 200
+
+
+async def test_without_redis_whoever_is_inside_is_sent_on_with_the_same_end(
+    own_server: RedisServer, keys: list[str], event: str
+) -> None:
+    with SignedApi(own_server.url, *keys) as api:
+        async with httpx.AsyncClient(base_url=api.url, headers=NAVIGATION) as visitor:
+            body = {"rate": 100, "burst": 100, "targets": [SHOP]}
+            await visitor.put(f"/api/v1/admin/events/{event}", json=body, headers=OPERATOR)
+            first = token_in(await leave_for(visitor, event))
+            own_server.kill()
+
+            async def room_is_cut_off() -> bool:
+                other = await visitor.get(f"/waiting-room/{event}-other")
+                return other.status_code == 503
+
+            await eventually(room_is_cut_off)
+            assert token_in(await leave_for(visitor, event)) == first
 
 
 @pytest.mark.parametrize("session_ttl", [20, 600])
