@@ -10,8 +10,8 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _JWT = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]+", re.ASCII)
-_QUERY = re.compile(r"([?&]token=)[^&\s\"']+")
-"""Everything after token=: a broken token may not match _TOKEN and still reveal most of a real one."""
+_QUERY = re.compile(r"([?&](?:queueit)?token=)[^&\s\"']+")
+"""Everything after token= or queueittoken=: a broken token may not match _TOKEN and still reveal most of a real one."""
 
 _CREDENTIALS = re.compile(r"\b(bearer|basic)(\s+)[^\s\"',;)]+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:@/]*:)\S*@", re.IGNORECASE)

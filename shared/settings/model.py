@@ -137,6 +137,17 @@ class Settings(BaseSettings):
     cookie_domain: str | None = Field(
         None, pattern=r"^[A-Za-z0-9.-]*$", description="Domain of visitors' cookies; by default the very host"
     )
+    connector_secret: SecretStr | None = Field(
+        None, description="Secret that the sites' Queue-it connectors check our tokens with; without it they are off"
+    )
+    connector_customer: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]*$", description="Customer id that the sites' Queue-it connectors name"
+    )
+    connector_bind_ip: bool = Field(
+        False,
+        description="Whether a connector's token is good for the visitor's address alone, as "
+        "DAEGI_TRUSTED_ADDRESS_HEADER names it",
+    )
     joins_per_minute: int = Field(
         0,
         ge=0,
@@ -239,6 +250,10 @@ class Settings(BaseSettings):
                 problems.append(f"{name}: {_TOO_WEAK}")
         if self.pass_keys and not self.public_url:
             problems.append("DAEGI_PUBLIC_URL: DAEGI_PASS_KEYS need it, for passes name their issuer")
+        if bool(self.connector_secret and self.connector_secret.get_secret_value()) != bool(self.connector_customer):
+            problems.append("DAEGI_CONNECTOR_SECRET and DAEGI_CONNECTOR_CUSTOMER: both are needed, or neither")
+        elif self.connector and self.environment == "production" and not _is_strong(self.connector[1]):
+            problems.append(f"DAEGI_CONNECTOR_SECRET: {_TOO_WEAK}")
         if not self.jobs_redis_url and RedisUrl.parse(self.lines_url).kind != "server":
             problems.append("DAEGI_JOBS_REDIS_URL: the job queue needs a single Redis server of its own")
         if problems:
@@ -255,6 +270,13 @@ class Settings(BaseSettings):
         """The URL of the Redis with the job queue, password included."""
         return (self.jobs_redis_url or self.redis_url).get_secret_value()
 
+    @property
+    def connector(self) -> tuple[str, str] | None:
+        """Customer id and secret of the sites with a Queue-it connector; None if there are none."""
+        if not self.connector_customer or self.connector_secret is None:
+            return None
+        return self.connector_customer, self.connector_secret.get_secret_value()
+
     @cached_property
     def sweep_seconds(self) -> int:
         """Time between two sweeps: 5 s, or less if the heartbeat TTL is as short as in tests."""
@@ -265,6 +287,10 @@ class Settings(BaseSettings):
         found = []
         if any(secret.get_secret_value() == DEVELOPMENT_SECRET for secret in self.token_secrets):
             found.append("DAEGI_TOKEN_SECRETS is not set: tokens are signed with the public development secret")
+        if self.connector and self.connector_bind_ip and not self.trusted_address_header:
+            found.append(
+                "DAEGI_CONNECTOR_BIND_IP without DAEGI_TRUSTED_ADDRESS_HEADER: behind a proxy its own address is bound"
+            )
         if self.heartbeat_ttl < 180:
             found.append("DAEGI_HEARTBEAT_TTL under 180 s is for tests: people lose their place too easily")
         if self.ready_ttl > 0.3 * self.heartbeat_ttl:

@@ -91,6 +91,9 @@ WRONG = [
     ("DAEGI_COOKIE_SECURE", "perhaps"),
     ("DAEGI_COOKIE_DOMAIN", "shop.example; Secure"),
     ("DAEGI_FAIL_OPEN_SECONDS", "-1"),
+    ("DAEGI_CONNECTOR_SECRET", "a secret without a customer"),
+    ("DAEGI_CONNECTOR_CUSTOMER", "acme/europe"),
+    ("DAEGI_CONNECTOR_BIND_IP", "perhaps"),
     ("DAEGI_LOG_LEVEL", "loud"),
     ("DAEGI_LOG_FORMAT", "xml"),
     ("DAEGI_SENTRY_DSN", "not a dsn"),
@@ -131,6 +134,7 @@ def test_every_wrong_setting_has_its_line(monkeypatch: pytest.MonkeyPatch) -> No
         ("DAEGI_PASS_KEYS", '["hush-hush"]'),
         ("DAEGI_PASS_KEYS", '{"hush-hush": 1}'),
         ("DAEGI_ADMIN_KEYS", '["hush-hush", ""]'),
+        ("DAEGI_CONNECTOR_SECRET", "hush-hush"),
         ("DAEGI_REDIS_URL", "redis://:hush-hush/@localhost:6379"),
         ("DAEGI_REDIS_URL", "redis+cluster://user:hush-hush/more@a:6379,b:6379"),
         ("DAEGI_JOBS_REDIS_URL", "redis://user:hush-hush/more@localhost:6379"),
@@ -151,7 +155,8 @@ def test_the_settings_themselves_do_not_print_secrets() -> None:
     }
     key = new_key()
     passes = {"pass_keys": [key], "public_url": "https://queue.example"}
-    settings = Settings.model_validate({"token_secrets": ["hush-hush"], "admin_keys": ["hush-hush"], **urls, **passes})
+    keys = {"admin_keys": ["hush-hush"], "connector_secret": "hush-hush", "connector_customer": "acme"}
+    settings = Settings.model_validate({"token_secrets": ["hush-hush"], **keys, **urls, **passes})
     for printed in (repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()):
         assert "hush" not in printed
         assert "PRIVATE" not in printed
@@ -160,6 +165,7 @@ def test_the_settings_themselves_do_not_print_secrets() -> None:
     assert "redis+cluster://daegi:***@a:6379,b:6379" in repr(settings)
     assert settings.lines_url == urls["redis_url"]
     assert settings.jobs_url == urls["jobs_redis_url"]
+    assert settings.connector == ("acme", "hush-hush")
 
 
 def test_without_an_environment_the_defaults_are_sound_and_one_warning_is_due() -> None:
@@ -187,16 +193,22 @@ def test_jobs_need_a_redis_of_their_own_where_the_lines_are_not_on_one_server(
     assert load_settings().jobs_url == "redis://jobs:6379"
 
 
+_CONNECTOR = {"connector_secret": "a secret", "connector_customer": "acme", "connector_bind_ip": True}
+
+
 @pytest.mark.parametrize(
     ("settings", "warned"),
     [
         ({"heartbeat_ttl": 60, "ready_ttl": 10}, ["DAEGI_HEARTBEAT_TTL"]),
         ({"ready_ttl": 91}, ["DAEGI_READY_TTL"]),
         ({"pass_ttl": 301}, ["DAEGI_PASS_TTL"]),
+        (_CONNECTOR, ["DAEGI_CONNECTOR_BIND_IP"]),
+        ({**_CONNECTOR, "trusted_address_header": "X-Forwarded-For"}, []),
+        ({"connector_bind_ip": True}, []),
         ({}, []),
     ],
 )
-def test_settings_for_tests_say_so(settings: dict[str, object], warned: list[str]) -> None:
+def test_settings_that_few_can_want_say_so(settings: dict[str, object], warned: list[str]) -> None:
     warnings = Settings.model_validate({"token_secrets": ["a secret"], **settings}).warnings()
     assert [warning.split()[0] for warning in warnings] == warned
 
@@ -222,6 +234,34 @@ def test_production_does_not_start_with_a_secret_that_is_known_or_short(
     assert [line.partition(":")[0] for line in lines] == named
     assert all('python -c "import secrets; print(secrets.token_urlsafe(32))"' in line for line in lines)
     assert LONG[:31] not in str(failure.value)
+
+
+def test_production_takes_no_short_secret_of_a_connector_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "DAEGI_ENVIRONMENT": "production",
+        "DAEGI_TOKEN_SECRETS": f'["{LONG}"]',
+        "DAEGI_CONNECTOR_CUSTOMER": "acme",
+        "DAEGI_CONNECTOR_SECRET": LONG[:31],
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=r"^DAEGI_CONNECTOR_SECRET: "):
+        load_settings()
+    monkeypatch.setenv("DAEGI_CONNECTOR_SECRET", LONG)
+    assert load_settings().connector == ("acme", LONG)
+
+
+@pytest.mark.parametrize(("customer", "secret"), [("acme", ""), ("", LONG)])
+def test_a_connector_needs_both_its_customer_and_its_secret(
+    monkeypatch: pytest.MonkeyPatch, customer: str, secret: str
+) -> None:
+    monkeypatch.setenv("DAEGI_CONNECTOR_CUSTOMER", customer)
+    monkeypatch.setenv("DAEGI_CONNECTOR_SECRET", secret)
+    with pytest.raises(SettingsError, match="both are needed, or neither"):
+        load_settings()
+    # A compose file passes on what is not set as an empty text.
+    monkeypatch.setenv("DAEGI_CONNECTOR_CUSTOMER", "")
+    monkeypatch.setenv("DAEGI_CONNECTOR_SECRET", "")
+    assert load_settings().connector is None
 
 
 @pytest.mark.parametrize("keys", ["[]", f'["{LONG}"]'])

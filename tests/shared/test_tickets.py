@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from hmac import compare_digest
+from uuid import RFC_4122, UUID
 
 import pytest
 from hypothesis import assume, example, given
@@ -59,6 +61,20 @@ def test_the_token_of_a_join_says_event_and_ticket_and_when_they_joined(event: s
 def test_a_lease_and_a_reservation_come_back_as_signed(event: str, ticket: int, ms: int) -> None:
     assert OURS.verify_waiting(OURS.waiting(event, ticket, ms)) == WaitingToken(event, ticket, ms)
     assert OURS.verify_reservation(OURS.reservation(event, ticket, ms)) == ReservationToken(event, ticket, ms)
+
+
+@given(events, tickets)
+def test_a_ticket_comes_back_from_its_uuid_and_from_no_other(event: str, ticket: int) -> None:
+    text = OURS.ticket_uuid(event, ticket)
+    assert (UUID(text).version, UUID(text).variant) == (8, RFC_4122)
+    rotated = Signer(["another secret", "the secret of these tests"])
+    for spelled in (text, text.upper()):
+        assert OURS.ticket_of_uuid(event, spelled) == rotated.ticket_of_uuid(event, spelled) == ticket
+    others = [text[:i] + ("0" if text[i] != "0" else "1") + text[i + 1 :] for i in range(36)]
+    others += [text[:-1], f"{text}0", text.replace("-", ""), f"{{{text}}}", f"urn:uuid:{text}", "\u0660" * 32, ""]
+    assert all(refused(partial(OURS.ticket_of_uuid, event), other) for other in others)
+    assert refused(partial(Signer(["another secret"]).ticket_of_uuid, event), text)
+    assert refused(partial(OURS.ticket_of_uuid, f"{event}."), text)
 
 
 @given(events, tickets)
