@@ -24,11 +24,13 @@ from api.ops.probes import Probes
 from api.process import cancel, drain_first, exit_when_orphaned, tune_interpreter
 from api.queue.answers import Answers
 from api.queue.batched_line import BatchedLine
+from api.queue.client_address import ClientAddress
 from api.queue.handlers import Queue
 from api.queue.identity import Identity
 from api.queue.join_limit import JoinLimit
 from api.queue.live import Live
 from api.queue.stream import Streams
+from api.room.connector import Connector
 from api.room.exits import Exits
 from api.room.handlers import Room
 from api.serving.clock import RedisClock
@@ -45,6 +47,7 @@ from shared.redis.connect import connect
 from shared.settings import Settings, load_settings
 from shared.telemetry.metrics import Metrics
 from shared.telemetry.redis_metrics import measure_redis
+from shared.tokens.connector import ConnectorTokens
 from shared.tokens.jwt import JwtSigner
 from shared.tokens.signer import Signer
 
@@ -135,6 +138,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         sites, cookies = Sites(line, clock), Cookies(secure=settings.cookie_secure, domain=settings.cookie_domain)
         passes = Passes(line, clock, pulse, pending, metrics)
         stack.push_async_callback(passes.drain)
+        connector = _connector(settings, line, signer, sites=sites, passes=passes, cookies=cookies)
         room = Room(
             line,
             queue,
@@ -143,7 +147,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
             sites=sites,
             passes=passes,
             cookies=cookies,
-            exits=Exits(jwt_signer),
+            exits=Exits(jwt_signer, connector),
             positions=positions,
             identity=identity,
             join_limit=join_limit,
@@ -166,10 +170,9 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         key_set = KeySet(jwt_signer.public_keys if jwt_signer else ())
         measure_ingress(metrics, pending, pulse, outbox, positions, slow_readers=application.slow_readers)
         measure_redis(metrics, redis)
-        admin = Admin(line, outbox, settings.admin_keys)
-        application.router = Router(
-            [*bind(handlers(queue, streams, gate, admin=admin, probes=probes, key_set=key_set)), *room.routes()]
-        )
+        admin = Admin(line, outbox, settings.admin_keys, for_connectors=connector is not None)
+        described = bind(handlers(queue, streams, gate, admin=admin, probes=probes, key_set=key_set))
+        application.router = Router([*described, *(connector.routes() if connector else ()), *room.routes()])
         stack.push_async_callback(_deregister, pulse)
         stack.push_async_callback(outbox.send)
         stack.push_async_callback(batched.drain)
@@ -232,6 +235,24 @@ def handlers(
 def _jwt_signer(settings: Settings) -> JwtSigner | None:
     keys = [key.get_secret_value() for key in settings.pass_keys]
     return JwtSigner(keys, settings.public_url) if keys and settings.public_url else None
+
+
+def _connector(
+    settings: Settings, line: Line, signer: Signer, *, sites: Sites, passes: Passes, cookies: Cookies
+) -> Connector | None:
+    if settings.connector is None:
+        return None
+    customer, secret = settings.connector
+    return Connector(
+        customer,
+        ConnectorTokens(secret),
+        addresses=ClientAddress(settings.trusted_address_header) if settings.connector_bind_ip else None,
+        line=line,
+        signer=signer,
+        sites=sites,
+        passes=passes,
+        cookies=cookies,
+    )
 
 
 async def _deregister(pulse: Pulse) -> None:

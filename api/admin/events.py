@@ -28,6 +28,7 @@ from api.serving.worker_outbox import WorkerOutbox
 from shared.event_id import EVENT_ID
 from shared.line.line import Line
 from shared.line.replies import Described, RoomRecord
+from shared.tokens.connector import CONNECTOR_EVENT_ID
 
 _log = structlog.get_logger(__name__)
 
@@ -35,10 +36,16 @@ _MAX_LISTED = 1000
 
 
 class Admin:
-    """The handlers of /api/v1/admin, behind bearer keys."""
+    """The handlers of /api/v1/admin, behind bearer keys.
 
-    def __init__(self, line: Line, outbox: WorkerOutbox, keys: Sequence[SecretStr]) -> None:
+    `for_connectors`: whether events are for Queue-it's connectors too, which do not take every name.
+    """
+
+    def __init__(
+        self, line: Line, outbox: WorkerOutbox, keys: Sequence[SecretStr], *, for_connectors: bool = False
+    ) -> None:
         self._line = line
+        self._for_connectors = for_connectors
         self._outbox = outbox
         self._keys = [key.get_secret_value().encode() for key in keys]
         self._decode = msgspec.json.Decoder(EventChanges).decode
@@ -71,6 +78,8 @@ class Admin:
             if error.code == "INVALID_REQUEST":
                 error.status = 422
             raise
+        if self._for_connectors and not CONNECTOR_EVENT_ID.fullmatch(event_id):
+            await self._refuse_to_connectors(event_id, asked)
         changes = {"declared": "1", **_line_changes(asked)}
         if room := _room_changes(asked):
             changes["room"] = (await self._changed_room(event_id, room)).decode()
@@ -90,6 +99,18 @@ class Admin:
         self._outbox.request_repair(event_id)
         _log.info("the log of an event is to be written anew", event_id=event_id)
         return json_response(202, RelogResponse("repairing"))
+
+    async def _refuse_to_connectors(self, event_id: str, asked: EventChanges) -> None:
+        """Raises HttpError 422 for an event that is new or is to have targets. One that is there can be changed: it may
+        have to be paused.
+        """
+        if asked.targets or await self._line.room(event_id) is None:
+            raise HttpError(
+                422,
+                "INVALID_REQUEST",
+                f"event_id must match {CONNECTOR_EVENT_ID.pattern} while DAEGI_CONNECTOR_SECRET is set: "
+                "Queue-it's connectors take no other",
+            )
 
     async def _changed_room(self, event_id: str, changes: dict[str, object]) -> bytes:
         """The JSON of an event's room with these changes. Raises HttpError 422."""

@@ -12,13 +12,15 @@ MOST_VALUES = 16
 
 
 @lru_cache(maxsize=4096)
-def cookie_name(kind: Literal["p", "v", "w"], event_id: str) -> str:
-    """The name of an event's pass (p), probe (v) or waiting token (w), without the prefix that it has over https."""
+def cookie_name(kind: Literal["p", "t", "v", "w"], event_id: str) -> str:
+    """The name of an event's pass (p), second try (t), probe (v) or waiting token (w), without the prefix that it has
+    over https.
+    """
     return f"daegi_{kind}_{blake2b(event_id.encode(), digest_size=5).hexdigest()}"
 
 
 class Cookies:
-    """Reads and writes them. They last as long as the browser runs.
+    """Reads and writes them. They last as long as the browser runs, unless a time is named.
 
     `secure` None: on requests that came over https, as X-Forwarded-Proto tells. A `domain` shares them with subdomains.
     """
@@ -42,6 +44,14 @@ class Cookies:
     def set_probe(self, request: Request, event_id: str, value: str) -> Header:
         """The header that asks for it."""
         return self._set(request, cookie_name("v", event_id), value)
+
+    def tries_again(self, request: Request, event_id: str) -> bool:
+        """Whether set_second_try() was sent to this browser a short while ago."""
+        return bool(self._values(request, cookie_name("t", event_id)))
+
+    def set_second_try(self, request: Request, event_id: str, seconds: int) -> Header:
+        """The header that remembers for a while that something is tried once more."""
+        return self._set(request, cookie_name("t", event_id), "1", f"Max-Age={seconds:d}")
 
     def set_pass(self, request: Request, event_id: str, token: str) -> Header:
         """The header that gives them a pass."""

@@ -23,15 +23,18 @@ from api.queue.identity import Identity, idempotency_key
 from api.queue.join_limit import JoinLimit
 from api.queue.stream import Streams
 from api.room.assets import PATH as ASSETS
-from api.room.assets import load_assets, takes_gzip
+from api.room.assets import load_assets
 from api.room.exits import Exits
-from api.room.pages import Page, headers, is_shared, render, shared
+from api.room.pages import Page, headers, render
 from api.room.places import PlaceView
 from api.room.texts import State
 from api.room.visits import (
+    RETRY_SECONDS,
     Visit,
     find_next,
     new_probe,
+    page_of,
+    page_response,
     probed_url,
     refuse_foreign,
     see_other,
@@ -47,11 +50,6 @@ from shared.errors import DaegiError, InvalidTokenError
 from shared.line.line import Join, Line
 from shared.telemetry.metrics import Metrics
 from shared.tokens.signer import PassToken, Signer, WaitingToken
-
-_RETRY_SECONDS = 5
-
-_STATUS = {"bad_link": 400, "not_found": 404, "unavailable": 503, "busy": 503}
-
 
 _STATE_OF: dict[str, State] = {"OVERLOADED": "busy", "RATE_LIMITED": "busy", "UNAVAILABLE": "unavailable"}
 """What a page says of a refusal, by its code."""
@@ -128,7 +126,7 @@ class Room:
     def refusal_page(self, request: Request, event_id: str, next_url: str) -> Response:
         """What the gate answers to a form that was sent without a pass: nothing of it has been done."""
         page = Page(state="not_sent", base=f"{ROOM_PATH}{event_id}", event_id=event_id, next_url=next_url)
-        return Response(429, render(page, texts_for(request)), (*headers(page), retry_after(_RETRY_SECONDS)))
+        return Response(429, render(page, texts_for(request)), (*headers(page), retry_after(RETRY_SECONDS)))
 
     async def show(self, request: Request) -> Response:
         """GET /waiting-room/{event_id}?next="""
@@ -137,7 +135,7 @@ class Room:
     def outage_page(self, request: Request, event_id: str, next_url: str) -> Response:
         """What the gate answers to a person while Redis is unavailable."""
         page = Page(state="unavailable", base=f"{ROOM_PATH}{event_id}", event_id=event_id, next_url=next_url)
-        return self._trouble(request, page)
+        return page_response(request, page)
 
     async def join(self, request: Request) -> Response:
         """POST /waiting-room/{event_id}/join"""
@@ -320,7 +318,7 @@ class Room:
     def _let_in(self, request: Request, visit: Visit, token: PassToken) -> _LetIn:
         """What everybody gets who has a good pass."""
         text = self._signer.pass_token(token.event_id, token.ticket, token.entered, token.until)
-        return _LetIn(self._exits.url(visit, token), (self._cookies.set_pass(request, visit.event_id, text),))
+        return _LetIn(self._exits.url(request, visit, token), (self._cookies.set_pass(request, visit.event_id, text),))
 
     async def _visit(self, request: Request) -> Visit:
         """Raises HttpError 404 for an event without a room, 400 for a `next` elsewhere."""
@@ -365,10 +363,10 @@ class Room:
             if refusal is None:
                 raise
             if refusal.code == "EVENT_NOT_FOUND":
-                return self._trouble(request, Page(state="not_found", base=base))
+                return page_response(request, Page(state="not_found", base=base))
             if state := _STATE_OF.get(refusal.code):
                 bare = Page(state=state, base=base)
-                page = self._page(request, visit, state) if visit else self._trouble(request, bare)
+                page = self._page(request, visit, state) if visit else page_response(request, bare)
                 return Response(refusal.status, page.body, page.headers)
             if visit is None or request.method != "POST":
                 raise
@@ -401,30 +399,7 @@ class Room:
         return blake2b(probe.encode(), digest_size=16).digest() if probe else b""
 
     def _page(self, request: Request, visit: Visit, state: State, **place: object) -> Response:
-        room = visit.site.room
-        page = Page(
-            state=state,
-            base=visit.base,
-            event_id=visit.event_id,
-            title=room.title,
-            message=room.message,
-            logo=room.logo,
-            accent=room.accent,
-            next_url=visit.next_url,
-            **place,  # type: ignore[arg-type] # fields of Page, all of them named where this is called
-        )
-        return self._trouble(request, page)
-
-    def _trouble(self, request: Request, page: Page) -> Response:
-        status = _STATUS.get(page.state, 200)
-        extra: tuple[Header, ...] = (retry_after(_RETRY_SECONDS),) if page.state in _STATE_OF.values() else ()
-        if not is_shared(page):
-            return Response(status, render(page, texts_for(request)), (*headers(page), *extra))
-        wanted = takes_gzip(", ".join(request.header_values("accept-encoding")))
-        body, zipped = shared(page, texts_for(request)).body(zipped=wanted)
-        if zipped:
-            extra = (*extra, ("content-encoding", "gzip"))
-        return Response(status, body, (*headers(page), *extra))
+        return page_response(request, page_of(visit, state, **place))
 
 
 def _sent_on(request: Request, let_in: _LetIn) -> Response:

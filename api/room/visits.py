@@ -10,10 +10,29 @@ from urllib.parse import quote
 
 from api.http.errors import HttpError
 from api.http.request import Request, query_parameter
-from api.http.response import Header, Response
-from api.room.texts import Texts, language, texts_in
+from api.http.response import Header, Response, retry_after
+from api.room.assets import takes_gzip
+from api.room.pages import Page, headers, is_shared, render, shared
+from api.room.texts import State, Texts, language, texts_in
 from api.serving.next_url import ROOM_PATH, as_location, is_safe
 from api.serving.sites import Site
+
+RETRY_SECONDS = 5
+
+_STATUS = {
+    "bad_link": 400,
+    "refused": 403,
+    "refused_address": 403,
+    "refused_event": 403,
+    "refused_hash": 403,
+    "refused_often": 403,
+    "refused_time": 403,
+    "not_found": 404,
+    "unknown_site": 404,
+    "unavailable": 503,
+    "busy": 503,
+}
+_PASSES_BY = frozenset({"unavailable", "busy"})
 
 _PROBE_SECONDS = 60
 _MOST_QUERY = 1024
@@ -75,6 +94,35 @@ def was_probed(request: Request) -> bool:
 def new_probe() -> str:
     """What a probe cookie says."""
     return os.urandom(16).hex()
+
+
+def page_of(visit: Visit, state: State, **place: object) -> Page:
+    """The page of a room, as its operator has it."""
+    room = visit.site.room
+    return Page(
+        state=state,
+        base=visit.base,
+        event_id=visit.event_id,
+        title=room.title,
+        message=room.message,
+        logo=room.logo,
+        accent=room.accent,
+        next_url=visit.next_url,
+        **place,  # type: ignore[arg-type] # fields of Page, all of them named where this is called
+    )
+
+
+def page_response(request: Request, page: Page) -> Response:
+    """A page in the visitor's language, with the status that its state has."""
+    status = _STATUS.get(page.state, 200)
+    extra: tuple[Header, ...] = (retry_after(RETRY_SECONDS),) if page.state in _PASSES_BY else ()
+    if not is_shared(page):
+        return Response(status, render(page, texts_for(request)), (*headers(page), *extra))
+    wanted = takes_gzip(", ".join(request.header_values("accept-encoding")))
+    body, zipped = shared(page, texts_for(request)).body(zipped=wanted)
+    if zipped:
+        extra = (*extra, ("content-encoding", "gzip"))
+    return Response(status, body, (*headers(page), *extra))
 
 
 def texts_for(request: Request) -> Texts:

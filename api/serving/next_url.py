@@ -53,10 +53,20 @@ def with_parameter(url: str, name: str, value: str) -> str:
 
     The rest stays as it is, to the byte: a site may have signed it. `value` has to be fit for a query.
     """
+    rest, hash_sign, fragment = without_parameter(url, name).partition("#")
+    path, _, query = rest.partition("?")
+    return f"{path}?{query}{'&' if query else ''}{name}={value}{hash_sign}{fragment}"
+
+
+def without_parameter(url: str, name: str) -> str:
+    """A URL without any parameter of this (lower-case) name, however it is spelled there."""
     rest, hash_sign, fragment = url.partition("#")
-    base, _, query = rest.partition("?")
-    kept = [one for one in query.split("&") if unquote_plus(one.partition("=")[0]) != name] if query else []
-    return f"{base}?{'&'.join([*kept, f'{name}={value}'])}{hash_sign}{fragment}"
+    path, _, query = rest.partition("?")
+    parts = query.split("&")
+    kept = [part for part in parts if unquote_plus(part.partition("=")[0]).lower() != name]
+    if len(kept) == len(parts):
+        return url
+    return f"{path}{'?' if kept else ''}{'&'.join(kept)}{hash_sign}{fragment}"
 
 
 def _is_local(url: str) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from api.serving.next_url import as_location, is_origin, is_safe
+from api.serving.next_url import as_location, is_origin, is_safe, with_parameter, without_parameter
 
 SHOP = "https://shop.example"
 TARGETS = ("https://pay.example", "https://tickets.example:8443")
@@ -96,3 +96,40 @@ def test_an_origin_is_a_scheme_a_host_and_perhaps_a_port(text: str) -> None:
 @pytest.mark.parametrize("text", NO_ORIGINS)
 def test_nothing_else_is_one(text: str) -> None:
     assert not is_origin(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "with_it"),
+    [
+        ("https://a.example", "https://a.example?t=1"),
+        ("https://a.example/x?", "https://a.example/x?t=1"),
+        ("https://a.example/x?a=%2f&b", "https://a.example/x?a=%2f&b&t=1"),
+        ("https://a.example/x#top?t=2", "https://a.example/x?t=1#top?t=2"),
+        ("https://a.example/x?t=3&a&&T&", "https://a.example/x?a&&&t=1"),
+        ("/x?a#", "/x?a&t=1#"),
+    ],
+)
+def test_a_parameter_stands_at_the_end_of_the_query(url: str, with_it: str) -> None:
+    assert with_parameter(url, "t", "1") == with_it
+
+
+@pytest.mark.parametrize(
+    ("url", "without_it"),
+    [
+        ("https://a.example/x", "https://a.example/x"),
+        ("https://a.example/x?", "https://a.example/x?"),
+        ("https://a.example/x?t", "https://a.example/x"),
+        ("https://a.example/x?t=1&a=%2f&T=2&%74=3&&b#t=4", "https://a.example/x?a=%2f&&b#t=4"),
+        ("/t=1?tt=1&at=2", "/t=1?tt=1&at=2"),
+    ],
+)
+def test_a_parameter_can_be_taken_out_however_it_is_spelled(url: str, without_it: str) -> None:
+    assert without_parameter(url, "t") == without_it
+
+
+@given(st.text(st.sampled_from("aAt=&?#%7/"), max_size=20))
+def test_what_was_put_in_can_be_taken_out_again(tail: str) -> None:
+    bare = without_parameter(f"https://a.example/{tail}", "t")
+    assert without_parameter(bare, "t") == bare
+    assert without_parameter(with_parameter(bare, "t", "1"), "t") in {bare, bare.replace("?", "", 1)}
+    assert "t=1" in with_parameter(bare, "t", "1").partition("#")[0]

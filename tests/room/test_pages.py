@@ -103,6 +103,12 @@ def test_every_state_says_what_happens_and_what_to_do(state: State, lang: str) -
         ("unavailable", [""]),
         ("busy", [""]),
         ("not_sent", [""]),
+        ("refused", [""]),
+        ("refused_hash", [""]),
+        ("refused_time", [""]),
+        ("refused_event", [""]),
+        ("refused_address", [""]),
+        ("refused_often", [""]),
         ("bad_link", [""]),
     ],
 )
@@ -112,6 +118,8 @@ def test_a_state_offers_what_can_be_done_in_it(state: State, actions: list[str])
 
 def test_where_there_is_no_room_the_way_leads_home() -> None:
     assert page_of("not_found").actions() == ["/"]
+    # A site that is not known has no home here.
+    assert page_of("unknown_site").actions() == []
 
 
 def test_from_a_link_that_is_not_valid_the_way_leads_to_the_room_without_it() -> None:

@@ -24,6 +24,13 @@ State = Literal[
     "bad_link",
     "busy",
     "not_sent",
+    "unknown_site",
+    "refused",
+    "refused_hash",
+    "refused_time",
+    "refused_event",
+    "refused_address",
+    "refused_often",
 ]
 """What the page is about (api/room/pages.py)."""
 
