@@ -31,6 +31,7 @@ demo: $(READY) ## Stand in line: a toy shop behind a proxy, Daegi, and a crowd i
 	@$(BIN)/python -m tests.demo $(ARGS)
 
 test: $(READY) ## Run the tests, with ARGS="..." for pytest
+	@$(MAKE) --no-print-directory $(NODE)/.ready || echo "Without npm the tests with others' JavaScript are skipped."
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 

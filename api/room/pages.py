@@ -10,13 +10,14 @@ import re
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
+from typing import get_args
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from api.http.response import Header
 from api.room.assets import accent_url, load_assets
-from api.room.texts import Plural, State, Texts
+from api.room.texts import Plural, Refusal, State, Texts
 from api.room.wait import Wait, rounded
 
 _IN_STATES = re.compile(r' data-in="([a-z_ ]+)"')
@@ -152,7 +153,7 @@ def _prepared(state: State, texts: Texts) -> tuple[str, ...]:
         "icon": assets.url("icon.svg"),
         "style": assets.url("style.css"),
         "script": assets.url("room.js"),
-        "texts": msgspec.json.encode(texts).decode(),
+        "texts": _for_script(texts),
         "headline": words.headline,
         "advice": words.advice,
         "join": texts.join if state == "join" else texts.join_again,
@@ -171,6 +172,12 @@ def _prepared(state: State, texts: Texts) -> tuple[str, ...]:
     escaped = {name: escape(text) for name, text in filled.items()}
     html = _PLACEHOLDER.sub(lambda found: escaped.get(found[1], f"\0{found[1]}\0"), html)
     return tuple(html.split("\0"))
+
+
+def _for_script(texts: Texts) -> str:
+    """The texts in JSON, without the states that no script comes to."""
+    states = {state: words for state, words in texts.states.items() if state not in get_args(Refusal)}
+    return msgspec.json.encode(msgspec.structs.replace(texts, states=states)).decode()
 
 
 def _refresh(page: Page) -> str:

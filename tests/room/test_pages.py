@@ -1,6 +1,7 @@
 """The page as it is sent: whole in every state and language, safe whatever it is given, small."""
 
 import gzip
+import json
 import re
 from html.parser import HTMLParser
 from typing import get_args
@@ -10,7 +11,7 @@ import pytest
 
 from api.room.assets import PATH, load_assets
 from api.room.pages import Page, headers, is_shared, render, shared
-from api.room.texts import LANGUAGES, State, texts_in
+from api.room.texts import LANGUAGES, Refusal, State, texts_in
 
 STATES: tuple[State, ...] = get_args(State)
 PLACED = Page(
@@ -87,6 +88,11 @@ def test_every_state_says_what_happens_and_what_to_do(state: State, lang: str) -
     assert words.headline in page.text
     assert words.advice in page.text
     assert [text for text in page.text if "$" in text or "{" in text] == []
+
+
+def test_the_script_has_the_texts_of_every_state_that_it_can_come_to_and_no_others() -> None:
+    texts = json.loads(page_of("join").first("main")["data-texts"])
+    assert set(texts["states"]) == set(STATES) - set(get_args(Refusal))
 
 
 @pytest.mark.parametrize(

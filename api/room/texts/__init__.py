@@ -10,6 +10,17 @@ import msgspec
 LANGUAGES: Final = ("en", "ko", "ja", "zh", "es", "de", "fr")
 """The first is for those who read none of them."""
 
+Refusal = Literal[
+    "unknown_site",
+    "refused",
+    "refused_hash",
+    "refused_time",
+    "refused_event",
+    "refused_address",
+    "refused_often",
+]
+"""What a page is about that a site's connector leads to (api/room/connector.py)."""
+
 State = Literal[
     "join",
     "waiting",
@@ -24,13 +35,7 @@ State = Literal[
     "bad_link",
     "busy",
     "not_sent",
-    "unknown_site",
-    "refused",
-    "refused_hash",
-    "refused_time",
-    "refused_event",
-    "refused_address",
-    "refused_often",
+    Refusal,
 ]
 """What the page is about (api/room/pages.py)."""
 
