@@ -21,8 +21,8 @@ function trigger(urlPart, operator, value) {
   return [{ LogicalOperator: "And", TriggerParts: [{ ...part, IsNegative: false, IsIgnoreCase: true }] }];
 }
 
-function integrations({ event, queueDomain }) {
-  const common = { EventId: event, QueueDomain: queueDomain, QueuePathPrefix: "", CookieDomain: "" };
+function integrations({ event, queueDomain, queuePath = "" }) {
+  const common = { EventId: event, QueueDomain: queueDomain, QueuePathPrefix: queuePath, CookieDomain: "" };
   const queue = { ActionType: "Queue", RedirectLogic: "AllowTParameter", LayoutName: "plain", Culture: "de-DE" };
   return JSON.stringify({
     Version: 3,

@@ -25,8 +25,10 @@ from shared.line.keys import Keys
 from shared.tokens.connector import ConnectorTokens
 from tests.gate.conftest import NAVIGATION, Declare, NewVisitor, declare, new_visitor
 from tests.room.test_visits import CLOSED, act, state_of
+from tests.sites.conftest import SignedApi
 from tests.support.connector_site import CUSTOMER, SECRET
 from tests.support.odd_input import visible
+from tests.support.pass_keys import new_key
 from tests.support.processes import Api
 from tests.support.settings import OPERATOR
 from tests.support.visits import SIGNER, ask_gate, pass_of, visit_room
@@ -101,6 +103,8 @@ async def test_a_connector_leads_to_the_room_of_its_event(
 async def test_an_old_token_in_the_target_is_left_behind(declare: Declare, new_visitor: NewVisitor, event: str) -> None:
     await declare(**OPEN)
     old = f"{SHOP}/cart?queueittoken=e_x~h_y&a=1&QueueITToken=z#top"
+    first = await new_visitor().get(f"{Q}/?{query(event, old)}")
+    assert first.headers["location"].endswith(quote(f"{SHOP}/cart?a=1#top", safe=""))
     for way in (f"{Q}/?{query(event, old)}", f"/waiting-room/{event}?next={quote(old, safe='')}"):
         visitor, url = new_visitor(), way
         while not url.startswith(SHOP):
@@ -200,6 +204,22 @@ async def test_a_token_lasts_for_what_is_left_of_the_session(
     again = await visit_room(visitor, event, after)
     assert [token_in(answer.headers["location"])["minutes"] for answer in (first, again)] == [minutes, minutes]
     assert pass_of(visitor) == mine
+
+
+async def test_where_there_are_keys_too_people_bring_along_both(
+    redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    connected = {"connector_secret": SECRET, "connector_customer": CUSTOMER}
+    with SignedApi(redis_server.url, new_key(), **connected) as api:
+        async with httpx.AsyncClient(base_url=api.url, headers=NAVIGATION) as visitor:
+            await visitor.put(f"/api/v1/admin/events/{event}", json=OPEN, headers=OPERATOR)
+            for _ in range(2):
+                sent = await visit_room(visitor, event, quote(f"{SHOP}/cart?a=1#top", safe=""))
+                location = sent.headers["location"]
+                assert re.fullmatch(
+                    r"https://shop\.example/cart\?a=1&daegi_pass=[^&]+&queueittoken=[^&]+#top", location
+                )
+                assert token_in(location)["event"] == event
 
 
 async def test_a_session_limit_is_the_tokens_too(declare: Declare, new_visitor: NewVisitor, event: str) -> None:

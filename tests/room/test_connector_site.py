@@ -79,6 +79,15 @@ async def test_a_visitor_is_queued_and_accepted_and_not_asked_again(
     assert (await declare())["totals"]["admitted"] == 1
 
 
+async def test_the_path_may_stand_beside_the_domain(
+    declare: Declare, new_browser: NewBrowser, site_api: Api, site: str
+) -> None:
+    await declare(**OPEN, targets=[site])
+    browser = new_browser(queueDomain=site_api.url.removeprefix("http://"), queuePath="/waiting-room/-/q")
+    urls, answer = await browser.go(f"{site}/shop")
+    assert (paths(urls)[1], answer.text) == ("/waiting-room/-/q/", "inside /shop")
+
+
 async def test_who_waited_is_accepted_when_it_is_their_turn(
     declare: Declare, new_browser: NewBrowser, site: str, event: str
 ) -> None:
