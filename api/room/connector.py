@@ -133,28 +133,35 @@ class Connector:
         customer, named = _named(request)
         if customer != self._customer:
             return page_response(request, Page(state="unknown_site", base=ROOM_PATH))
+        tickets = {event_id: ticket for event_id, queue_id in named if (ticket := self._ticket(event_id, queue_id))}
         rooms: list[Room] = []
         forget: list[Header] = []
-        for event_id, queue_id in named:
+        # A forged one costs no more than any link to a room.
+        for event_id in tickets or [named[0][0]]:
             try:
                 site = await self._sites.get(event_id)
             except DaegiError:
                 return page_response(request, Page(state="unavailable", base=f"{ROOM_PATH}{event_id}"))
-            if site is not None:
-                rooms.append(site.room)
-                forget += await self._end(request, event_id, queue_id)
+            if site is None:
+                continue
+            rooms.append(site.room)
+            if event_id in tickets:
+                forget += await self._end(request, event_id, tickets[event_id])
         if not rooms:
             return page_response(request, Page(state="not_found", base=ROOM_PATH))
         after = without_parameter(request.query_parameter("r"), PARAMETER)
         fits = any(is_safe(after, room.targets) for room in rooms)
         return see_other(as_location(after if fits else rooms[0].home), *forget)
 
-    async def _end(self, request: Request, event_id: str, queue_id: str) -> list[Header]:
-        """Ends the session of a queue id, if it is one of ours. The cookies to forget."""
+    def _ticket(self, event_id: str, queue_id: str) -> int | None:
+        """The ticket of a queue id, None if it is not one of ours."""
         try:
-            ticket = self._signer.ticket_of_uuid(event_id, queue_id)
+            return self._signer.ticket_of_uuid(event_id, queue_id)
         except InvalidTokenError:
-            return []
+            return None
+
+    async def _end(self, request: Request, event_id: str, ticket: int) -> list[Header]:
+        """Ends a session. The cookies to forget, if it was the visitor's own."""
         try:
             await self._line.release(event_id, [ticket])
         except DaegiError as error:

@@ -75,8 +75,8 @@ class Signer:
 
     def ticket_of_uuid(self, event_id: str, text: str) -> int:
         """The ticket (us) of a UUID that ticket_uuid() made for this event; raises InvalidTokenError for any other."""
-        if not text.isascii():
-            # Digits of other scripts are digits to Python.
+        # Digits of other scripts are digits to Python.
+        if not (text.isascii() and event_id.isascii()):
             raise InvalidTokenError
         try:
             number = UUID(text).int

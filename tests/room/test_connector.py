@@ -448,6 +448,7 @@ def client(site_api: Api) -> Iterator[httpx.Client]:
 
 @given(paths, parameters, visible)
 @example("/cancel/multiple/", {"wrl": "concert~" * 2000}, "")
+@example("/cancel/multiple/acme", {"wrl": "\u0660~00000000-0000-8000-8000-000000000000"}, "")
 @example("/error/timestamp/", {"c": CUSTOMER, "e": "concert", "t": "https://[::1"}, "")
 @example("/", {"c": CUSTOMER, "e": "concert", "t": "\ud7ff\U0010ffff" * 400}, "")
 @example("/", {"c": CUSTOMER, "e": "concert"}, "t=%ff%fe%00&" + "&" * 40)
