@@ -177,25 +177,29 @@ class Connector:
         """Those of the visitor's own passes."""
         for text in self._cookies.passes(request, event_id):
             try:
-                yield self._signer.verify_pass(text).ticket
+                token = self._signer.verify_pass(text)
             except InvalidTokenError:
                 continue
+            if token.event_id == event_id:
+                yield token.ticket
 
     async def _visit(self, request: Request) -> Visit | Page:
         """The visit of an event's room that a connector asks for, or a page that says why there is none."""
-        event_id, target = request.query_parameter("e"), request.query_parameter("t")
+        event_id = request.query_parameter("e")
+        target = without_parameter(request.query_parameter("t"), PARAMETER)
         base = f"{ROOM_PATH}{quote(event_id, safe='')}"
         if request.query_parameter("c") != self._customer:
             return Page(state="unknown_site", base=base)
         try:
             site = await self._sites.get(event_id)
         except DaegiError:
-            return Page(state="unavailable", base=base, event_id=event_id)
+            # Whether it is a target is seen when the page is loaded again.
+            after = as_location(target) if is_elsewhere(target) and is_safe(target, (target,)) else "/"
+            return Page(state="unavailable", base=base, event_id=event_id, next_url=after)
         if site is None:
             return Page(state="not_found", base=base)
         if not target:
             return Visit(event_id, site, site.room.home)
-        target = without_parameter(target, PARAMETER)
         if not is_elsewhere(target) or not is_safe(target, site.room.targets):
             return page_of(Visit(event_id, site, site.room.home), "bad_link")
         return Visit(event_id, site, as_location(target))

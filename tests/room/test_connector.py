@@ -404,15 +404,22 @@ async def test_while_redis_is_unavailable_a_page_says_so_or_the_room_does(own_se
             own_server.kill()
             for path in (f"{Q}/", f"{Q}/error/hash/"):
 
-                async def told(path: str = path) -> bool:
+                async def told(path: str = path) -> str:
                     answer = await visitor.get(f"{path}?{query(f'{event}-2')}")
-                    return answer.status_code == 503 and state_of(answer) == "unavailable"
+                    return answer.text if answer.status_code == 503 and state_of(answer) == "unavailable" else ""
 
-                await eventually(told)
+                # Afterwards they go where they wanted to.
+                assert f'href="/waiting-room/{event}-2?next=https%3A//shop.example/cart"' in await eventually(told)
+                for odd in ("javascript:alert(1)", "//evil.example", "/cart", ""):
+                    answer = await visitor.get(f"{path}?{query(f'{event}-2', odd)}")
+                    assert f'href="/waiting-room/{event}-2?next=/"' in answer.text
             assert (await visitor.get(f"{Q}/?{query(event)}")).status_code == 303
             # Nobody waits for a release: the session ends by itself.
             answer = await visitor.get(f"{Q}/cancel/{CUSTOMER}/{event}/{uuid}?r={SHOP}/bye")
             assert (answer.status_code, answer.headers["location"]) == (303, f"{SHOP}/bye")
+            assert forgotten(answer) == []
+        assert "a session could not be released" in api.log()
+        assert uuid not in api.log()
 
 
 async def test_nothing_of_it_is_logged(redis_server: RedisServer, redis: Redis, event: str) -> None:
