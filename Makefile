@@ -101,10 +101,11 @@ $(READY): pyproject.toml $(PINS)
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --build-constraint $(PINS) --editable . --group dev
 	@touch $@
 
-# Beside Python's packages, where nothing looks for documents or sources of ours.
+# Beside Python's packages, where nothing looks for documents or sources of ours. Where there is no registry npm would
+# try for more than three minutes.
 $(NODE)/.ready: tests/room/package.json $(READY)
 	@mkdir -p $(NODE) && cp $< $(NODE)/
-	@npm install --prefix $(NODE) --no-package-lock --no-audit --no-fund --silent
+	@npm install --prefix $(NODE) --no-package-lock --no-audit --no-fund --silent --fetch-retries=1 --fetch-retry-mintimeout=1000
 	@touch $@
 
 constraints: ## Pin the newest versions that pyproject.toml allows

@@ -3,17 +3,15 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 
 from tests.support.paths import ROOT
 
-NODE_MODULES = Path(sys.prefix) / "node" / "node_modules"
+NODE_MODULES = ROOT / ".venv" / "node" / "node_modules"
 PACKAGE = NODE_MODULES / "@queue-it" / "connector-javascript"
 
 CUSTOMER = "acme"
