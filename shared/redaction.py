@@ -10,6 +10,9 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _JWT = re.compile(r"eyJ[\w-]*\.[\w-]+\.[\w-]+", re.ASCII)
+_TICKET_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
+"""As Signer.ticket_uuid() makes them: whoever has one can end its session."""
+
 _QUERY = re.compile(r"([?&](?:queueit)?token=)[^&\s\"']+")
 """Everything after token= or queueittoken=: a broken token may not match _TOKEN and still reveal most of a real one."""
 
@@ -23,6 +26,7 @@ _GONE = "[redacted]"
 
 def redact(text: str) -> str:
     """The text with every token cut down to its kind, and without the tokens of queries, credentials and passwords."""
+    text = _TICKET_UUID.sub(_GONE, text)
     text = _JWT.sub(_GONE, _TOKEN.sub(rf"\1~{_GONE}", _QUERY.sub(rf"\1{_GONE}", text)))
     return mask_url(_CREDENTIALS.sub(rf"\1\2{_GONE}", text))
 

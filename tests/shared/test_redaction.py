@@ -30,6 +30,16 @@ def test_several_tokens_are_all_cut_down_and_the_rest_stays() -> None:
     assert redact("nothing to hide: w~concert~12") == "nothing to hide: w~concert~12"
 
 
+@pytest.mark.parametrize("spell", [str, str.upper])
+def test_a_ticket_as_a_uuid_is_cut_out_wherever_it_stands(spell: Callable[[str], str]) -> None:
+    uuid = spell(SIGNER.ticket_uuid("concert", 1795489214696517))
+    for text in ("/cancel/acme/concert/{}?r=/", "wrl=a~{}_b", "{}", "t=%3Fqueueittoken%3De_a~q_{}~ts_1"):
+        assert redact(text.format(uuid)) == text.format("[redacted]")
+    # Those of others, such as trace ids, are random.
+    random = "f81d4fae-7dec-41d0-a765-00a0c91e6bf6"
+    assert redact(random) == random
+
+
 @pytest.mark.parametrize("spoil", [lambda token: token[:-1], lambda token: token.replace("~", "%7E"), str.upper])
 @pytest.mark.parametrize("token", TOKENS)
 def test_what_is_almost_a_token_is_cut_down_too(token: str, spoil: Callable[[str], str]) -> None:

@@ -17,6 +17,7 @@ from shared.line.keys import Keys
 from shared.tokens.jwt import JwtSigner
 from shared.tokens.signer import PassToken
 from tests.gate.conftest import NAVIGATION
+from tests.gate.test_asked import asked_by
 from tests.sites.conftest import Declare, NewVisitor, SignedApi, in_node, in_python
 from tests.support.settings import OPERATOR
 from tests.support.visits import ask_gate, pass_of, visit_room
@@ -228,6 +229,6 @@ async def test_it_is_good_at_once_though_the_session_ttl_is_another_by_now(
     now = time.time_ns() // 1_000_000
     site = Site(Room(targets=(SHOP,)), session_ttl=session_ttl * 1000, session_limit=None, max_active=None)
     token = PassToken(event, 7, now - 300_000, now + 100_000)
-    claims = claims_in(Exits(JwtSigner(keys, SHOP)).url(Visit(event, site, SHOP), token))
+    claims = claims_in(Exits(JwtSigner(keys, SHOP), None).url(asked_by([]), Visit(event, site, SHOP), token))
     assert claims["exp"] == token.until // 1000
     assert claims["nbf"] == claims["iat"] == min(now // 1000, (token.until - session_ttl * 1000) // 1000)

@@ -57,7 +57,7 @@ class Browser:
 @contextmanager
 def running_site() -> Iterator[str]:
     """Runs one; yields its origin."""
-    command = ["node", str(ROOT / "tests/room/connector_site.mjs"), str(NODE_MODULES.parent)]
+    command = ["node", str(ROOT / "tests/sites/connector_site.mjs"), str(NODE_MODULES.parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -23,9 +23,10 @@ from api.room.texts import LANGUAGES, texts_in
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.connector import ConnectorTokens
-from tests.gate.conftest import NAVIGATION, Declare, NewVisitor, declare, new_visitor
+from tests.api.test_secrecy import ChattyApi
+from tests.gate.conftest import NAVIGATION
 from tests.room.test_visits import CLOSED, act, state_of
-from tests.sites.conftest import SignedApi
+from tests.sites.conftest import Declare, NewVisitor, SignedApi
 from tests.support.connector_site import CUSTOMER, SECRET
 from tests.support.odd_input import visible
 from tests.support.pass_keys import new_key
@@ -33,8 +34,6 @@ from tests.support.processes import Api
 from tests.support.settings import OPERATOR
 from tests.support.visits import SIGNER, ask_gate, pass_of, visit_room
 from tests.support.waiting import eventually
-
-__all__ = ["declare", "new_visitor"]
 
 Q = "/waiting-room/-/q"
 SHOP = "https://shop.example"
@@ -422,18 +421,22 @@ async def test_while_redis_is_unavailable_a_page_says_so_or_the_room_does(own_se
         assert uuid not in api.log()
 
 
-async def test_nothing_of_it_is_logged(redis_server: RedisServer, redis: Redis, event: str) -> None:
-    connected = {"connector_secret": SECRET, "connector_customer": CUSTOMER, "log_level": "debug"}
-    with Api(redis_server.url, **connected) as api:
+@pytest.mark.parametrize("kind", [Api, ChattyApi])
+async def test_nothing_of_it_is_logged(redis_server: RedisServer, redis: Redis, event: str, kind: type[Api]) -> None:
+    with kind(redis_server.url, connector_secret=SECRET, connector_customer=CUSTOMER, log_level="debug") as api:
         async with httpx.AsyncClient(base_url=api.url, headers=NAVIGATION) as visitor:
             await visitor.put(f"/api/v1/admin/events/{event}", json=OPEN, headers=OPERATOR)
-            uuid = await inside(visitor, event)
-            await visitor.get(f"{Q}/error/hash/?{query(event, queueittoken=f'e_{event}~q_{uuid}~h_0')}")
-            await visitor.get(f"{Q}/cancel/{CUSTOMER}/{event}/{uuid}")
+            sent = (await visit_room(visitor, event, quote(f"{SHOP}/cart", safe=""))).headers["location"]
+            token = token_in(sent)
+            for code in ("hash", "timestamp"):
+                await visitor.get(f"{Q}/error/{code}/?{query(event, sent)}&queueittoken={token[0]}")
+            await visitor.get(f"{Q}/cancel/multiple/{CUSTOMER}?wrl={event}~{token['uuid'].upper()}")
+            await visitor.get(f"{Q}/cancel/{CUSTOMER}/{event}/{token['uuid']}?r={quote(sent, safe='')}")
             metrics = (await visitor.get("/metrics")).text
         assert event in api.log()
+        assert (f"/cancel/{CUSTOMER}/{event}/[redacted]?r=" in api.log()) == (kind is ChattyApi)
         for written in (api.log(), metrics):
-            assert [secret for secret in (SECRET, uuid, "queueittoken") if secret in written] == []
+            assert [secret for secret in (SECRET, token["uuid"]) if secret in written.lower()] == []
 
 
 paths = st.one_of(

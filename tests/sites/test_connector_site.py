@@ -9,13 +9,11 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from shared.tokens.connector import ConnectorTokens
-from tests.gate.conftest import Declare, NewVisitor, declare, new_visitor
 from tests.room.test_visits import CLOSED, act, state_of
+from tests.sites.conftest import Declare, NewVisitor
 from tests.support.connector_site import CUSTOMER, SECRET, Browser, missing, running_site
 from tests.support.processes import Api
 from tests.support.waiting import eventually
-
-__all__ = ["declare", "new_visitor"]
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
