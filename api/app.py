@@ -164,7 +164,7 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         )
         probes = Probes(line, pulse, metrics)
         key_set = KeySet(jwt_signer.public_keys if jwt_signer else ())
-        measure_ingress(metrics, pending, pulse, outbox, positions)
+        measure_ingress(metrics, pending, pulse, outbox, positions, slow_readers=application.slow_readers)
         measure_redis(metrics, redis)
         admin = Admin(line, outbox, settings.admin_keys)
         application.router = Router(
@@ -174,20 +174,29 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         stack.push_async_callback(outbox.send)
         stack.push_async_callback(batched.drain)
         stack.push_async_callback(live.close)
-        for loop in (pulse.run, outbox.run, passes.run, redis.watch, application.slow_bodies.run, metrics.run):
+        slow_bodies, slow_readers = application.slow_bodies, application.slow_readers
+        beside = (pulse.run, outbox.run, passes.run, redis.watch, slow_bodies.run, slow_readers.run, metrics.run)
+        for loop in beside:
             stack.push_async_callback(cancel, asyncio.create_task(loop()))
         tune_interpreter()
         exit_when_orphaned()
-
-        def draining() -> None:
-            probes.draining = True
-            live.refuse_newcomers()
-            application.close_connections()
-
-        drain_first(settings.drain_seconds, draining, live.dismiss)
+        _end_on_sigterm(application, settings.drain_seconds, probes, live)
         yield
         probes.draining = True
         _log.info("the api is stopping")
+
+
+def _end_on_sigterm(application: Application, drain_seconds: float, probes: Probes, live: Live) -> None:
+    def draining() -> None:
+        probes.draining = True
+        live.refuse_newcomers()
+        application.close_connections()
+
+    async def ending() -> None:
+        await live.dismiss()
+        await application.slow_readers.finish()
+
+    drain_first(drain_seconds, draining, ending)
 
 
 def handlers(

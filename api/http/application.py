@@ -12,6 +12,7 @@ from api.http.request import Request
 from api.http.response import AnyResponse, Header, Response
 from api.http.router import Router
 from api.http.slow_bodies import SlowBodies
+from api.http.slow_readers import SlowReaders
 from shared.telemetry import error_reports
 
 _log = structlog.get_logger(__name__)
@@ -34,7 +35,7 @@ class Application:
         observe: Observe,
     ) -> None:
         self.router = Router()
-        self.slow_bodies = SlowBodies()
+        self.slow_bodies, self.slow_readers = SlowBodies(), SlowReaders()
         self._running = running
         self._cors = cors
         self._translate = translate

@@ -8,7 +8,9 @@ from api.http.application import Application
 from api.http.request import MAX_BODY, EndsEarlyError, Request, too_large
 from api.http.response import AnyResponse, Response, StreamingResponse
 from api.http.slow_bodies import SlowBodies
+from api.http.slow_readers import Reader
 from api.http.streaming import stream
+from api.http.unsent import Peer, peer
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,6 +31,12 @@ class AsgiRequest(Request):
     def peer(self) -> str | None:
         client = self._scope.get("client")
         return client[0] if client else None
+
+    @property
+    def connection(self) -> Peer | None:
+        client = self._scope.get("client")
+        # Granian's is a text.
+        return peer(client[0], int(client[1])) if client else None
 
     def header(self, name: str) -> str | None:
         values = self.header_values(name)
@@ -62,11 +70,13 @@ class Asgi:
         """ASGI 3."""
         if scope["type"] == "http":
             application = self._application
-            response = await application.respond(AsgiRequest(scope, receive, application.slow_bodies))
+            request = AsgiRequest(scope, receive, application.slow_bodies)
+            response = await application.respond(request)
             if isinstance(response, Response):
                 await _send(response, send)
             else:
-                await _stream(response, receive, send)
+                with application.slow_readers.reading(request.connection) as reader:
+                    await _stream(response, receive, send, reader)
         elif scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
         else:
@@ -92,7 +102,7 @@ async def _send(response: Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": response.body})
 
 
-async def _stream(response: StreamingResponse, receive: Receive, send: Send) -> None:
+async def _stream(response: StreamingResponse, receive: Receive, send: Send, reader: Reader) -> None:
     async def send_chunk(chunk: bytes) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
@@ -101,7 +111,7 @@ async def _stream(response: StreamingResponse, receive: Receive, send: Send) -> 
             pass
 
     await send({"type": "http.response.start", "status": response.status, "headers": _headers(response)})
-    if await stream(response.chunks, send_chunk, gone, OSError):
+    if await stream(response.chunks, send_chunk, gone, OSError, reader):
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from api.http.errors import CLOSE, HttpError, invalid
 from api.http.slow_bodies import SlowBodies
+from api.http.unsent import Peer
 
 MAX_BODY = 16 * 1024
 """Bytes that a request's body may have; more is refused with 413."""
@@ -52,6 +53,11 @@ class Request(ABC):
     @abstractmethod
     def peer(self) -> str | None:
         """The address of the connected client or proxy, perhaps with a port; None on a Unix socket."""
+
+    @property
+    @abstractmethod
+    def connection(self) -> Peer | None:
+        """The client's end of the connection; None on a Unix socket."""
 
     @abstractmethod
     def header(self, name: str) -> str | None:

@@ -12,6 +12,7 @@ from api.http.request import MAX_BODY, Request, too_large, unreadable_header
 from api.http.response import Response
 from api.http.slow_bodies import SlowBodies
 from api.http.streaming import stream
+from api.http.unsent import Peer, peer
 
 
 class RsgiRequest(Request):
@@ -30,6 +31,11 @@ class RsgiRequest(Request):
     @property
     def peer(self) -> str | None:
         return self._scope.client or None
+
+    @property
+    def connection(self) -> Peer | None:
+        host, _, port = (self._scope.client or "").rpartition(":")
+        return peer(host.strip("[]"), int(port)) if port.isdecimal() else None
 
     def header(self, name: str) -> str | None:
         values: list[str] = self._headers.get_all(name)
@@ -70,10 +76,12 @@ class Rsgi:
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         application = self._application
-        response = await application.respond(RsgiRequest(scope, protocol, application.slow_bodies))
+        request = RsgiRequest(scope, protocol, application.slow_bodies)
+        response = await application.respond(request)
         if isinstance(response, Response):
             protocol.response_bytes(response.status, list(response.headers), response.body)
         else:
             transport = protocol.response_stream(response.status, list(response.headers))
             # The stream ends when the transport is dropped, even after a failure: RSGI cannot mark a stream as broken.
-            await stream(response.chunks, transport.send_bytes, protocol.client_disconnect, ProtocolClosed)
+            with application.slow_readers.reading(request.connection) as reader:
+                await stream(response.chunks, transport.send_bytes, protocol.client_disconnect, ProtocolClosed, reader)

@@ -1,5 +1,6 @@
 """The metrics of the ingress. Requests are counted as they are answered, the rest is read at each scrape."""
 
+from api.http.slow_readers import SlowReaders
 from api.serving.load_shedding import PendingLimit
 from api.serving.position_cache import PositionCache
 from api.serving.pulse import Pulse
@@ -32,10 +33,17 @@ class Traffic:
 
 
 def measure_ingress(
-    metrics: Metrics, pending: PendingLimit, pulse: Pulse, outbox: WorkerOutbox, positions: PositionCache
+    metrics: Metrics,
+    pending: PendingLimit,
+    pulse: Pulse,
+    outbox: WorkerOutbox,
+    positions: PositionCache,
+    *,
+    slow_readers: SlowReaders,
 ) -> None:
     """Registers the metrics of the ingress's state, which is read at each scrape."""
     shed = metrics.counter("daegi_shed_requests", "Requests refused because too many waited")
+    dropped = metrics.counter("daegi_slow_readers_dropped", "Streams ended because their client did not read")
     waiting = metrics.gauge("daegi_pending_requests", "Requests that wait for their answer")
     held = metrics.gauge("daegi_heartbeats_held", "Heartbeats in memory, not sent to the workers yet")
     lag = metrics.gauge("daegi_heartbeat_lag_seconds", "Age of the oldest heartbeat held in memory", merge="max")
@@ -48,6 +56,7 @@ def measure_ingress(
 
     def look() -> None:
         shed.set(pending.refused)
+        dropped.set(slow_readers.dropped)
         waiting.set(pending.waiting)
         held.set(outbox.held)
         lag.set(outbox.lag())

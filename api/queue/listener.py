@@ -6,12 +6,6 @@ from typing import Literal, NamedTuple
 
 from shared.tokens.signer import WaitingToken
 
-MAX_UNSENT = 64 * 1024
-"""Bytes that a listener may be behind before they are dropped."""
-
-_STUCK_S = 30.0
-"""Seconds that one event may take to be sent, for the same reason."""
-
 _NOTICEABLE_S, _NOTICEABLE = 3.0, 0.1
 """A wait is told anew when it is off by more than this: s, and a part of it."""
 
@@ -20,7 +14,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 Render = Callable[[bytes], bytes]
 """Makes the JSON that a listener is sent out of that of the status answer."""
 
-End = Literal["admitted", "drain", "gone", "left", "slow"]
+End = Literal["admitted", "drain", "gone", "left"]
 """Why a stream ended. `left`: its client went away."""
 
 
@@ -51,10 +45,7 @@ class Listener:
         "_loop",
         "_next",
         "_seen",
-        "_sending_since",
         "_skipped",
-        "_task",
-        "_unsent",
         "_wake",
         "due",
         "end_reason",
@@ -94,10 +85,8 @@ class Listener:
         self._seen: Seen | None = None
         self._eta: float | None = None
         self._eta_at = 0.0
-        self._next, self._unsent = b"", 0
-        self._sending_since: float | None = None
+        self._next = b""
         self._wake: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[object] | None = None
 
     @property
     def status(self) -> str:
@@ -120,16 +109,12 @@ class Listener:
         return self
 
     async def __anext__(self) -> bytes:
-        # Whoever asks for more has sent what they were given before.
-        self._sending_since, self._unsent = None, 0
-        self._task = self._task or asyncio.current_task()
         while not self._next:
             if self.end_reason:
                 raise StopAsyncIteration
             self._wake = self._loop.create_future()
             await self._wake
         chunk, self._next = self._next, b""
-        self._sending_since = self._loop.time()
         return chunk
 
     async def aclose(self) -> None:
@@ -141,14 +126,8 @@ class Listener:
         """Sends a chunk."""
         if self._next:
             self._skipped()
-            self._unsent += len(self._next)
         self._next, self.told_at = chunk, now
         self._wake_up()
-
-    def is_slow(self, now: float) -> bool:
-        """Whether too much is unsent, or for too long."""
-        since = self._sending_since
-        return since is not None and (self._unsent + len(self._next) > MAX_UNSENT or now - since > _STUCK_S)
 
     def end(self, reason: End, last: bytes = b"") -> None:
         """Ends the stream, after a last chunk."""
@@ -158,8 +137,6 @@ class Listener:
         if last:
             self._next = last
         self._wake_up()
-        if reason == "slow" and self._task is not None:
-            self._task.cancel()
 
     def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():

@@ -237,11 +237,7 @@ class Live:
         for i, listener in enumerate(listeners, 1):
             if i % _SLICE == 0:
                 await asyncio.sleep(0)
-            if listener.end_reason:
-                continue
-            if listener.is_slow(now):
-                self._end(audience, listener, "slow")
-            elif not self._told_from_memory(audience, listener, now):
+            if not listener.end_reason and not self._told_from_memory(audience, listener, now):
                 unsure.append(listener)
         return unsure
 

@@ -1,10 +1,11 @@
 """Live updates: people who listen are told where they stand as soon as it changes, and at most once a second."""
 
 import asyncio
+import itertools
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from itertools import pairwise
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from shared.line.keys import Keys
 from shared.line.line import Line
 from shared.tokens.signer import Signer
 from tests.api.bad_requests import STRANGER, TICKET
+from tests.api.test_outages import is_away, line_of
 from tests.support.calls import configure, enter, join, leave, running, status
 from tests.support.line_state import fill
 from tests.support.listening import STREAM, Stream, listeners, listening
@@ -25,6 +27,8 @@ from tests.support.refusals import refused, retry_after
 from tests.support.settings import SECRET
 from tests.support.waiting import eventually
 
+# The pulses of the other tests' api are none of these.
+PREFIX = "live:"
 PEOPLE = 1500
 FAR = 1400
 
@@ -220,4 +224,77 @@ async def test_whoever_is_called_is_not_polled_faster_than_they_would_poll_thems
                 if ticket in command["command"] and command["command"].startswith("EVALSHA"):
                     times.append(command["time"])
     # Within 1.5 s of their call a second question is none of hesitation; after that it would be (door.lua).
-    assert min(after - before for before, after in pairwise(times)) > 1.5
+    assert min(after - before for before, after in itertools.pairwise(times)) > 1.5
+
+
+@pytest.mark.parametrize("drain_seconds", [0, 3])
+@pytest.mark.parametrize("server", ["granian", "granian-asgi", "uvicorn"])
+async def test_sigterm_sends_everybody_away_and_they_come_back_elsewhere(
+    redis_server: RedisServer, redis: Redis, event: str, server: str, drain_seconds: int
+) -> None:
+    people = 40
+    async with AsyncExitStack() as stack:
+        api = Api(redis_server.url, server=server, drain_seconds=drain_seconds, key_prefix=PREFIX)
+        http = await stack.enter_async_context(running(api))
+        elsewhere = await stack.enter_async_context(running(Api(redis_server.url, key_prefix=PREFIX)))
+        await configure(http, event, rate=0, burst=0)
+        tokens = [(await join(http, event))["waiting_token"] for _ in range(people)]
+        streams = [await stack.enter_async_context(listening(http, token)) for token in tokens]
+        for stream in streams:
+            await stream.next()
+        api.process.send_signal(signal.SIGTERM)
+        if drain_seconds:
+
+            async def refuses() -> httpx.Response | None:
+                answer = await http.get(STREAM, params={"token": tokens[0]})
+                return answer if answer.status_code == 503 else None
+
+            answer = await eventually(refuses)
+            refused(answer, 503, "UNAVAILABLE")
+            assert retry_after(answer) <= 10
+            # Those who listen already are told until the end.
+            await leave(http, tokens.pop())
+        goodbyes = [(await stream.rest())[-1] for stream in streams[: len(tokens)]]
+        assert {told.name for told in goodbyes} == {"bye"}
+        after = [told.data["reconnect_ms"] for told in goodbyes]
+        assert after == [told.retry for told in goodbyes]
+        assert all(told.data["reason"] == "drain" for told in goodbyes)
+        assert 1000 <= min(after) < max(after) <= 3000
+        assert len(set(after)) > people / 2
+        assert await asyncio.to_thread(api.process.wait, 20) == 0
+        assert "Traceback" not in api.log()
+        for place, token in enumerate(tokens, 1):
+            async with listening(elsewhere, token) as stream:
+                assert (await stream.next()).data["position"] == place
+
+
+async def test_while_redis_is_away_streams_stay_open_and_nobody_is_told_anything_wrong(
+    own_server: RedisServer, event: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(running(Api(own_server.url)))
+        await configure(http, event, rate=0, burst=1)
+        line = await stack.enter_async_context(line_of(own_server))
+        crowd = Crowd(event, await fill(line, event, PEOPLE))
+        called, near, far = [
+            await stack.enter_async_context(listening(http, crowd.token(place))) for place in (1, 2, FAR)
+        ]
+        assert (await called.next()).data["status"] == "ready"
+        assert [(await one.next()).data["position"] for one in (near, far)] == [2, FAR]
+        own_server.kill()
+        await eventually(lambda: is_away(http))
+        await asyncio.sleep(4)
+        own_server.restart()
+
+        async def is_back() -> bool:
+            return not await is_away(http)
+
+        await eventually(is_back)
+        # They are told of the next thing that happens, and of nothing before.
+        await leave(http, crowd.token(2))
+        ends = await asyncio.gather(near.rest(), far.next())
+        assert [told.name for told in ends[0]] == ["gone"]
+        assert ends[1].data["position"] in {FAR - 1, FAR - 2}
+        await configure(http, event, paused=True)
+        (paused,) = [await called.next()]
+        assert (paused.data["status"], paused.data["eta_sec"]) == ("waiting", None)

@@ -1,5 +1,8 @@
 """Streams over either protocol: pieces arrive as they are made, and the stream ends when the client is gone."""
 
+import asyncio
+import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -22,18 +25,25 @@ SERVERS = {
 
 
 @contextmanager
-def serving(server: str, notes: Path) -> Iterator[str]:
-    """Its URL, while it runs."""
+def serving(server: str, notes: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Its URL and its process, while it runs."""
     port = free_port()
     command = [sys.executable, "-m", *SERVERS[server], "--factory", "--host", LOCALHOST, "--port", str(port)]
     process = subprocess.Popen(
         command, cwd=ROOT, env={"STREAMING_APP_NOTES": str(notes)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        yield f"http://{LOCALHOST}:{port}"
+        yield f"http://{LOCALHOST}:{port}", process
     finally:
         process.terminate()
         process.wait(10)
+
+
+async def _is_up(http: httpx.AsyncClient) -> bool:
+    try:
+        return (await http.get("/nothing")).status_code == 404
+    except httpx.TransportError:
+        return False
 
 
 @pytest.fixture(params=SERVERS)
@@ -47,16 +57,9 @@ async def streams(server: str, tmp_path: Path) -> AsyncIterator[tuple[httpx.Asyn
     """A client of each server, and what its streams say when they are closed."""
     notes = tmp_path / "notes"
     notes.touch()
-    with serving(server, notes) as url:
+    with serving(server, notes) as (url, _):
         async with httpx.AsyncClient(base_url=url) as http:
-
-            async def up() -> bool:
-                try:
-                    return (await http.get("/nothing")).status_code == 404
-                except httpx.TransportError:
-                    return False
-
-            await eventually(up)
+            await eventually(lambda: _is_up(http))
             yield http, notes
 
 
@@ -96,3 +99,37 @@ async def test_a_stream_that_fails_ends(streams: tuple[httpx.AsyncClient, Path],
         with pytest.raises(httpx.RemoteProtocolError):
             await http.get("/broken")
     assert notes.read_text() == "/broken closed\n"
+
+
+async def test_a_client_that_does_not_read_is_dropped_and_nobody_else(
+    streams: tuple[httpx.AsyncClient, Path],
+) -> None:
+    http, notes = streams
+    assert http.base_url.port
+    with socket.create_connection((LOCALHOST, http.base_url.port)) as deaf:
+        deaf.sendall(b"GET /fat HTTP/1.1\r\nHost: daegi\r\n\r\n")
+        async with http.stream("GET", "/forever") as answer:
+            async for _ in answer.aiter_lines():
+                if notes.read_text() == "/fat closed\n":
+                    break
+        # What is left ends: nothing is kept for it any more.
+        deaf.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            while deaf.recv(1 << 20):
+                pass
+
+
+async def test_a_server_ends_in_order_although_a_client_does_not_read(server: str, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    with serving(server, notes) as (url, process):
+        async with httpx.AsyncClient(base_url=url) as http:
+            await eventually(lambda: _is_up(http))
+            with socket.socket() as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+                deaf.connect((LOCALHOST, http.base_url.port or 0))
+                deaf.sendall(b"GET /fat HTTP/1.1\r\nHost: daegi\r\n\r\n")
+                # Until there is more than the system's buffers hold: the server itself cannot get rid of the rest.
+                await asyncio.sleep(4)
+                process.terminate()
+                await asyncio.to_thread(process.wait, 9)
+    assert notes.read_text() == "/fat closed\nstopped\n"
