@@ -29,7 +29,10 @@ class Seen(NamedTuple):
 
     status: str
     position: int
+    paused: bool
     full: bool
+    reason: str
+    """Why waits have become longer."""
 
 
 class Listener:

@@ -29,7 +29,6 @@ from api.serving.position_cache import PositionCache
 from api.serving.worker_outbox import WorkerOutbox
 from shared.errors import DaegiError, OverloadedError
 from shared.line.line import CHUNK
-from shared.line.replies import Standing
 from shared.settings import Settings
 from shared.telemetry import error_reports
 from shared.telemetry.metrics import Metrics
@@ -196,6 +195,14 @@ class Live:
         standing = self._positions.standing(event_id)
         return standing and (standing.paused, standing.damaged, standing.rate)
 
+    def _seen(self, event_id: str, status: str, position: int) -> Seen:
+        standing, reason = self._positions.standing(event_id), self._positions.reason(event_id)
+        if standing is None:
+            return Seen(status, position, paused=False, full=False, reason=reason)
+        # Under a cap: an empty bucket has a part of a token, unless it is never filled.
+        full = standing.tokens <= 0 < standing.rate
+        return Seen(status, position, standing.paused, full, reason)
+
     def _schedule(self, audience: _Audience, listener: Listener, now: float, seconds: float) -> None:
         """The next look at where they stand; before it, perhaps, a sign that the stream is alive."""
         if now - listener.told_at >= _KEEP_ALIVE_S:
@@ -252,7 +259,7 @@ class Live:
             return False
         position, _, ms, _ = placed
         seconds = eta(position, standing)
-        seen = Seen("waiting", position, _is_full(standing))
+        seen = self._seen(event_id, "waiting", position)
         if listener.notices(seen, seconds, now):
             token = listener.token = listener.token or self._signer.waiting(event_id, ticket, listener.lease)
             body = self._answers.from_memory(ticket, token, position, standing, ms).body
@@ -283,8 +290,7 @@ class Live:
                     self._tell(audience, listener, status, answer.body, now)
 
     def _tell(self, audience: _Audience, listener: Listener, status: StatusResponse, body: bytes, now: float) -> None:
-        standing = self._positions.standing(audience.event_id)
-        seen = Seen(status.status, status.position, standing is not None and _is_full(standing))
+        seen = self._seen(audience.event_id, status.status, status.position)
         if listener.notices(seen, status.eta_sec, now):
             # Streams that break off together are not to come back together.
             retry = None if listener.status else random.randint(*_RETRY_MS)
@@ -347,11 +353,6 @@ class Live:
         self._ended.add(1, listener.end_reason or "left")
         if audience := self._audiences.get(listener.event_id):
             audience.listeners.discard(listener)
-
-
-def _is_full(standing: Standing) -> bool:
-    """Whether a cap lets nobody in now: an empty bucket has a part of a token, unless it is never filled."""
-    return standing.tokens <= 0 < standing.rate
 
 
 def _report(event_id: str, error: BaseException) -> None:

@@ -65,8 +65,8 @@ async def listening(
     http: httpx.AsyncClient, token: str = "", *, path: str = STREAM, headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[Stream]:
     """A stream that must be opened."""
-    query = {"token": token} if token else {}
-    async with http.stream("GET", path, params=query, headers=headers) as answer:
+    query = {"token": token} if token else None
+    async with http.stream("GET", path, params=query, headers=headers, timeout=30) as answer:
         if answer.status_code != 200:
             await answer.aread()
         assert answer.status_code == 200, answer.text

@@ -1,5 +1,7 @@
 """What visitors of a protected site do: ask for a page through the gate, come to the room, go in."""
 
+from hashlib import blake2b
+
 import httpx
 
 from shared.tokens.signer import PassToken, Signer
@@ -35,3 +37,8 @@ def pass_of(visitor: httpx.AsyncClient) -> PassToken:
     """The pass among the visitor's cookies."""
     (text,) = (value for name, value in visitor.cookies.items() if name.startswith("daegi_p_"))
     return SIGNER.verify_pass(text)
+
+
+def waiting_cookie(event: str, token: str) -> str:
+    """The cookie of somebody who has this place, over http."""
+    return f"daegi_w_{blake2b(event.encode(), digest_size=5).hexdigest()}={token}"
