@@ -408,6 +408,10 @@ class Person:
 
     def _lost(self, code: str) -> _OverError:
         story, town = self.story, self._town
+        if story.until is not None:
+            # Whoever is called may enter for a heartbeat TTL, and not for longer.
+            story.end = End.NEVER_ENTERED
+            return _OverError()
         told = [one.at for one in story.told]
         silent = town.now() - (told[-1] if told else story.joined)
         expired = code == "TOKEN_EXPIRED" and silent >= SILENT * town.heartbeat_ttl
