@@ -137,6 +137,10 @@ def test_the_servers_totals_are_no_higher_than_what_people_know() -> None:
     assert len(too_many(ledger(*people, totals={"joined": 3, "admitted": 2}))) == 2
     unsure = [story(1, admitted=10), story(2, unsure_entry=True), Story(3, unsure_join=True)]
     assert too_many(ledger(*unsure, totals={"joined": 3, "admitted": 2})) == []
+    # The first page of somebody may have let them in without their knowing.
+    unsure = [story(1, admitted=10, unsure_walk_ins=1), story(2)]
+    assert too_many(ledger(*unsure, totals={"joined": 3, "admitted": 2})) == []
+    assert len(too_many(ledger(*unsure, totals={"joined": 4, "admitted": 3}))) == 2
 
 
 # Positions
