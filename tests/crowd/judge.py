@@ -153,14 +153,15 @@ def too_many(ledger: Ledger) -> list[str]:
     if ledger.totals is None:
         return []
     found = []
+    walk_ins = sum(story.unsure_walk_ins for story in ledger.stories)
     tickets = sum(story.ticket > 0 for story in ledger.stories)
-    unsure = sum(story.unsure_join for story in ledger.stories)
+    unsure = walk_ins + sum(story.unsure_join for story in ledger.stories)
     if ledger.totals["joined"] > tickets + unsure:
         found.append(
             f"{ledger.totals['joined']:,} places were given, {tickets:,} people have one, and {unsure:,} may have one"
         )
     known = sum(story.admitted is not None for story in ledger.stories)
-    unsure = sum(story.unsure_entry and story.admitted is None for story in ledger.stories)
+    unsure = walk_ins + sum(story.unsure_entry and story.admitted is None for story in ledger.stories)
     if ledger.totals["admitted"] > known + unsure:
         found.append(
             f"{ledger.totals['admitted']:,} were let in, {known:,} know of it, and {unsure:,} may have been unknowingly"

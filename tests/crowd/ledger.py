@@ -63,6 +63,8 @@ class Story:
     """A join that was never answered may have happened."""
     unsure_entry: bool = False
     """So may an entry."""
+    unsure_walk_ins: int = 0
+    """Pages that were not answered: each may have let them in."""
 
 
 class Moment(msgspec.Struct, gc=False):

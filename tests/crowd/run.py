@@ -9,8 +9,9 @@ from typing import Final
 
 from tests.crowd.ledger import Ledger, Moment
 from tests.crowd.options import Options
-from tests.crowd.person import Character, Fate, Person, Town
+from tests.crowd.person import Person
 from tests.crowd.stack import Site, Stack, StackError
+from tests.crowd.town import Character, Fate, Town
 from tests.crowd.view import View
 from tests.support.threads import in_thread
 
