@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from shared.dev.redis_server import RedisServer
+from tests.browser.made_up import MadeUpLine
 from tests.browser.site import INSIDE, Site
 from tests.support.chromium import AXE, AXE_RUN, CHROMIUM, CUT, FLAGS
 from tests.support.processes import Api
@@ -212,3 +213,26 @@ async def people(browser: Any, site: Site) -> AsyncIterator[People]:
         people = People(browser, site, stack)
         yield people
     assert people.faults == []
+
+
+@pytest.fixture
+def made_up() -> Iterator[MadeUpLine]:
+    """Pages before a line that the test makes up."""
+    line = MadeUpLine()
+    with line.serving():
+        yield line
+
+
+@pytest_asyncio.fixture
+async def page(made_up: MadeUpLine) -> AsyncIterator[Any]:
+    """A tab before that line; a fault of the script, or of the policy, fails the test."""
+    faults: list[str] = []
+    async with async_playwright() as started:
+        browser = await started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        context = await browser.new_context(base_url=made_up.url, locale="en-US")
+        page = await context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+        yield page
+        await browser.close()
+    assert faults == []

@@ -27,6 +27,9 @@ State = Literal[
 ]
 """What the page is about (api/room/pages.py)."""
 
+Reason = Literal["rate_changed", "paused", "cap"]
+"""Why a wait grows: `reason` in the answers to polls."""
+
 _MOST_RANGES = 32
 
 
@@ -91,6 +94,9 @@ class Texts(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, k
     leave_confirm: str
     lost: str
     slower: str
+    """The wait grows by more than its range, and nobody knows why."""
+    reasons: dict[Reason, str]
+    """The same where it is known."""
 
     def number(self, n: int) -> str:
         """A number as it is written in this language."""
