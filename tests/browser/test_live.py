@@ -322,11 +322,20 @@ async def test_who_leaves_the_page_is_forgotten_and_who_comes_back_to_it_is_told
     await until(stream.is_left)
 
 
-async def test_two_tabs_both_listen(page: Any, live: MadeUpLine) -> None:
-    other = await page.context.new_page()
-    streams = [await listening(page, live)]
-    await other.goto("/waiting-room/waiting")
-    streams.append(await live.stream(2))
-    for stream, tab, people in zip(streams, (page, other), (5, 6), strict=True):
-        stream.tell(people=people)
-        await says(tab, "ahead", f"{people} people are ahead of you")
+async def test_tabs_listen_but_leave_connections_for_others(page: Any, live: MadeUpLine) -> None:
+    tabs = [page, *[await page.context.new_page() for _ in range(6)]]
+    for number, tab in enumerate(tabs, 1):
+        # A browser has six connections to a site over HTTP/1.1.
+        asked = await answering(tab, "place", {**PLACE, "people": 100 + number})
+        await tab.goto("/waiting-room/paused")
+        if number <= 4:
+            (await live.stream(number)).tell(people=number + 1)
+            await says(tab, "ahead", f"{number + 1} people are ahead of you")
+            assert asked == []
+    for number, tab in enumerate(tabs[4:], 5):
+        await tab.evaluate("() => dispatchEvent(new Event('online'))")
+        await says(tab, "ahead", f"{100 + number} people are ahead of you")
+    assert len(live.streams) == 4
+    await tabs[0].close()
+    stream = await live.stream(5)
+    stream.tell(people=5)

@@ -9,6 +9,7 @@ const QUIET = 60000;
 const STREAM_FAILURES = 3;
 const LISTEN_AGAIN = 120000;
 const RETURN = 5000;
+const SEATS = 4;
 const LATE_IS_NEWS = 60000;
 const REASON_SHOWN = 60000;
 
@@ -128,6 +129,7 @@ class Room {
     this.timer = 0;
     this.plan = null;
 
+    this.seat = null;
     this.stream = null;
     this.listening = false;
     this.silentSince = 0;
@@ -321,8 +323,12 @@ class Room {
   // Listening: what polls would ask for is told by a stream. While it is, they rest, but for one after a silence: a
   // script does not see the comments that keep a stream alive, and its proxy may hold back the rest.
 
-  listen() {
-    if (this.stream || !this.hasPlace || Date.now() < this.listenAt) return;
+  async listen() {
+    const may = () => !this.stream && this.hasPlace && Date.now() >= this.listenAt;
+    if (!may()) return;
+    this.seat ??= takeSeat();
+    if (!(await this.seat)) this.seat = null;
+    if (!this.seat || !may()) return;
     const stream = new EventSource(`${this.base}/live${this.query}`);
     this.stream = stream;
     this.silentSince = Date.now();
@@ -509,6 +515,21 @@ class Room {
       // Some phones allow them from service workers alone.
     }
   }
+}
+
+/** Over HTTP/1.1 all tabs of a site share six connections: four may listen. The lock lasts as long as the tab. */
+async function takeSeat() {
+  if (!navigator.locks) return true;
+  for (let number = 0; number < SEATS; number++) {
+    const taken = await new Promise((answer) => {
+      navigator.locks.request(`daegi-live-${number}`, { ifAvailable: true }, (lock) => {
+        answer(Boolean(lock));
+        return lock && new Promise(() => {});
+      });
+    });
+    if (taken) return true;
+  }
+  return false;
 }
 
 function randomKey() {
