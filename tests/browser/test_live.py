@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from api.http.response import Response
-from tests.browser.conftest import LOST
+from api.room.texts import LANGUAGES, texts_in
+from tests.browser.conftest import LOST, Tab
 from tests.browser.made_up import PLACE, MadeUpLine, Stream, answering, refusing, says, state, until
 
 SLOW = {**PLACE, "poll_after_ms": 600_000}
@@ -320,6 +321,16 @@ async def test_who_leaves_the_page_is_forgotten_and_who_comes_back_to_it_is_told
     stream = await live.stream(2)
     await page.goto("/")
     await until(stream.is_left)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+async def test_in_every_language_each_reason_fits_a_small_screen(page: Any, live: MadeUpLine, lang: str) -> None:
+    await page.set_viewport_size({"width": 320, "height": 640})
+    for number, (reason, words) in enumerate([*texts_in(lang).reasons.items(), ("", texts_in(lang).slower)], 1):
+        await page.goto(f"/waiting-room/waiting?lang={lang}")
+        (await live.stream(number)).tell(eta_range_sec=[480, 780], reason=reason)
+        await says(page, "trouble", words)
+        await Tab(page, script=True).is_well(f"slower-{reason or 'unknown'}-{lang}")
 
 
 async def test_tabs_listen_but_leave_connections_for_others(page: Any, live: MadeUpLine) -> None:
