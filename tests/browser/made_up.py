@@ -53,9 +53,17 @@ class Stream:
             self.closed = True
 
     def is_left(self) -> bool:
-        """Whether the page is gone. A server finds out by sending something."""
+        """Whether the page is gone. A server finds out by sending something, now and then."""
         self._parts.put(b": keep-alive\n\n")
         return self.closed
+
+    async def is_kept(self) -> bool:
+        """Whether the page is there, a moment later as well."""
+        for _ in range(5):
+            if self.is_left():
+                break
+            await asyncio.sleep(0.1)
+        return not self.closed
 
 
 class MadeUpLine(PreviewServer):

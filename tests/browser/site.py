@@ -26,7 +26,7 @@ class Site(AbstractContextManager["Site"]):
     """Guards everything by one event, but `/open` and the room itself. Runs in a thread of its own."""
 
     def __init__(self, api_url: str, event: str) -> None:
-        self._api_url, self._event = api_url, event
+        self.api_url, self._event = api_url, event
         self._socket = socket.socket()
         self._socket.bind((LOCALHOST, 0))
         self.url = f"http://{LOCALHOST}:{self._socket.getsockname()[1]}"
@@ -105,7 +105,7 @@ class Site(AbstractContextManager["Site"]):
 
     def _client(self) -> httpx.AsyncClient:
         # As a proxy with one connection a request: none of them outlives the api.
-        return httpx.AsyncClient(base_url=self._api_url, timeout=30, trust_env=False, verify=False)
+        return httpx.AsyncClient(base_url=self.api_url, timeout=30, trust_env=False, verify=False)
 
 
 def _passed(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

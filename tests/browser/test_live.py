@@ -175,7 +175,7 @@ async def test_a_stream_that_is_held_back_from_its_beginning_is_left(page: Any, 
     stream = await live.stream()
     await page.clock.fast_forward(6000)
     await until(lambda: len(asked) > 2)
-    assert not stream.is_left()
+    assert await stream.is_kept()
     await page.clock.fast_forward(6000)
     await until(stream.is_left)
     seen = len(asked)
@@ -187,7 +187,7 @@ async def test_a_stream_that_is_held_back_later_is_left_when_polls_know_more(pag
     await page.clock.install()
     stream = await listening(page, live)
     for people in (8, 7):
-        assert not stream.is_left()
+        assert await stream.is_kept()
         asked = await answering(page, "place", {**PLACE, "people": people, "position": people + 1})
         await page.clock.fast_forward(60_000)
         await says(page, "ahead", f"{people} people are ahead of you")
@@ -206,7 +206,7 @@ async def test_a_line_that_does_not_move_is_looked_after_and_its_stream_kept(pag
         await page.clock.fast_forward(20_000)
         await until(lambda: len(asked) == number)  # noqa: B023 - it is awaited here
         await says(page, "contact", "now")
-    assert not stream.is_left()
+    assert await stream.is_kept()
     stream.tell(people=5)
     await says(page, "ahead", "5 people are ahead of you")
 
@@ -220,7 +220,7 @@ async def test_what_a_poll_finds_a_moment_before_the_stream_tells_it_is_no_fault
         await says(page, "ahead", f"{people} people are ahead of you")
         stream.tell(people=people - 0.5, position=people + 1)
         await says(page, "ahead", f"{people - 0.5} people are ahead of you")
-    assert not stream.is_left()
+    assert await stream.is_kept()
 
 
 async def test_a_server_that_says_bye_is_asked_again_when_it_said(page: Any, live: MadeUpLine) -> None:

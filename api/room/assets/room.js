@@ -242,8 +242,9 @@ class Room {
   fail(what, failure) {
     const { code, retryAfter = 0 } = failure;
     this.failures += 1;
-    // Where nothing answers, a stream that is silent may be dead.
+    // Where nothing answers, a stream that is silent may be dead; and one that failed may be as good as any.
     if (!(failure instanceof Failure)) this.hangUp();
+    this.broken = this.listenAt = 0;
     // Nobody is told that a place is safe that they do not have.
     if (this.hasPlace) this.trouble(this.texts.lost);
     else this.show(code === "OVERLOADED" ? "busy" : "unavailable");
