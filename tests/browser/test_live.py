@@ -257,10 +257,29 @@ async def test_a_place_that_is_gone_is_told(page: Any, live: MadeUpLine) -> None
 
 
 async def test_a_place_that_is_gone_because_another_tab_went_in_leads_in(page: Any, live: MadeUpLine) -> None:
-    await answering(page, "place", {"location": "/inside"})
+    held = []
+
+    async def hold(route: Any) -> None:
+        held.append(route)
+
+    await page.route("**/place?*", hold)
     stream = await listening(page, live)
     stream.tell("gone", error={"code": "TOKEN_EXPIRED"})
+    await until(lambda: len(held) == 1)
+    await state(page, "waiting")
+    await held[0].fulfill(json={"location": "/inside"})
     await page.wait_for_url("**/inside")
+
+
+async def test_a_poll_that_finds_the_place_gone_ends_the_stream(page: Any, live: MadeUpLine) -> None:
+    await page.clock.install()
+    asked = await refusing(page, "place", 404, "TOKEN_EXPIRED")
+    stream = await listening(page, live)
+    await page.clock.fast_forward(60_000)
+    await state(page, "expired")
+    await until(stream.is_left)
+    await page.clock.fast_forward(600_000)
+    assert len(asked) == len(live.streams) == 1
 
 
 async def test_a_lost_connection_is_told_and_the_page_listens_again_afterwards(page: Any, live: MadeUpLine) -> None:
