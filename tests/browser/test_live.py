@@ -369,3 +369,11 @@ async def test_tabs_listen_but_leave_connections_for_others(page: Any, live: Mad
     await tabs[0].close()
     stream = await live.stream(5)
     stream.tell(people=5)
+
+
+@pytest.mark.parametrize(
+    "locks", ["undefined", "{ request: () => Promise.reject(new DOMException('denied', 'SecurityError')) }"]
+)
+async def test_where_a_browser_has_no_locks_it_listens(page: Any, live: MadeUpLine, locks: str) -> None:
+    await page.add_init_script(f"Object.defineProperty(navigator, 'locks', {{ value: {locks} }})")
+    await listening(page, live)

@@ -520,13 +520,15 @@ class Room {
 
 /** Over HTTP/1.1 all tabs of a site share six connections: four may listen. The lock lasts as long as the tab. */
 async function takeSeat() {
+  // Not over plain http, nor wherever else a browser has none: then nobody counts.
   if (!navigator.locks) return true;
   for (let number = 0; number < SEATS; number++) {
     const taken = await new Promise((answer) => {
-      navigator.locks.request(`daegi-live-${number}`, { ifAvailable: true }, (lock) => {
+      const held = navigator.locks.request(`daegi-live-${number}`, { ifAvailable: true }, (lock) => {
         answer(Boolean(lock));
         return lock && new Promise(() => {});
       });
+      held.catch(() => answer(true));
     });
     if (taken) return true;
   }
