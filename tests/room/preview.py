@@ -156,7 +156,7 @@ class PreviewServer(ThreadingHTTPServer):
             code = "UNAVAILABLE" if event == "unavailable" else "OVERLOADED"
             return json_response(503, {"error": {"code": code, "message": "", "trace_id": "1"}}, ("retry-after", "2"))
         ahead = self.ahead(event)
-        moving = event in {"waiting", "join"}
+        moving, wait = event in {"waiting", "join"}, ahead / self.rate
         return json_response(
             200,
             {
@@ -164,8 +164,8 @@ class PreviewServer(ThreadingHTTPServer):
                 "state": event if event in {"full", "paused"} else "waiting",
                 "position": ahead + 1,
                 "people": ahead,
-                "eta_sec": round(ahead / self.rate) if moving else None,
-                "eta_range_sec": [round(part * ahead / self.rate) for part in (0.85, 1.25)] if moving else None,
+                "eta_sec": round(wait) if moving else None,
+                "eta_range_sec": [round(wait * 0.85), round(wait * 1.25)] if moving else None,
                 "reason": "",
                 "waiting_time": JOINED_S_AGO,
                 "ready_for_entry": ahead == 0 or event == "ready",

@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from api.serving.slips import Reason
+
 LANGUAGES: Final = ("en", "ko", "ja", "zh", "es", "de", "fr")
 """The first is for those who read none of them."""
 
@@ -26,9 +28,6 @@ State = Literal[
     "not_sent",
 ]
 """What the page is about (api/room/pages.py)."""
-
-Reason = Literal["rate_changed", "paused", "cap"]
-"""Why a wait grows: `reason` in the answers to polls."""
 
 _MOST_RANGES = 32
 
@@ -96,7 +95,7 @@ class Texts(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, k
     slower: str
     """The wait grows by more than its range, and nobody knows why."""
     reasons: dict[Reason, str]
-    """The same where it is known."""
+    """The same where it is known. There is none for ''."""
 
     def number(self, n: int) -> str:
         """A number as it is written in this language."""
