@@ -377,3 +377,16 @@ async def test_tabs_listen_but_leave_connections_for_others(page: Any, live: Mad
 async def test_where_a_browser_has_no_locks_it_listens(page: Any, live: MadeUpLine, locks: str) -> None:
     await page.add_init_script(f"Object.defineProperty(navigator, 'locks', {{ value: {locks} }})")
     await listening(page, live)
+
+
+async def test_a_stream_that_is_silent_where_polls_are_not_answered_is_opened_anew(page: Any, live: MadeUpLine) -> None:
+    await page.clock.install()
+    stream = await listening(page, live)
+    await page.route("**/place?*", lambda route: route.abort())
+    await page.clock.fast_forward(60_000)
+    await says(page, "trouble", LOST)
+    await until(stream.is_left)
+    await answering(page, "place", SLOW)
+    await page.clock.fast_forward(5000)
+    (await live.stream(2)).tell(people=5)
+    await says(page, "ahead", "5 people are ahead of you")
