@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from shared.dev.redis_server import RedisServer
+from tests.browser.made_up import MadeUpLine
 from tests.browser.site import INSIDE, Site
 from tests.support.chromium import AXE, AXE_RUN, CHROMIUM, CUT, FLAGS
 from tests.support.processes import Api
@@ -105,6 +106,12 @@ class Tab:
         asked = "([id, text]) => document.getElementById(id)?.textContent === text"
         await self.page.wait_for_function(asked, arg=[element, text])
 
+    async def listens(self, path: str = "/checkout") -> None:
+        """Goes to a page of the site, and is told by a stream where they stand: polls are refused from then on."""
+        async with self.page.expect_response(_is_stream):
+            await self.ask_for(path)
+        await self.page.route("**/place?*", lambda route: route.abort())
+
     async def is_inside(self) -> None:
         """Waits until the site itself is shown."""
         await self.page.wait_for_selector(f"h1:text-is('{INSIDE}')")
@@ -122,6 +129,10 @@ class Tab:
             await self.page.evaluate(AXE.read_text())
             found += await self.page.evaluate(AXE_RUN)
         assert found == [], name
+
+
+def _is_stream(response: Any) -> bool:
+    return "/live?" in response.url and response.status == 200
 
 
 class Person:
@@ -150,21 +161,21 @@ class Person:
 
 
 class People:
-    """Makes people who come to a site."""
+    """Makes people who come to a site, by its URL."""
 
-    def __init__(self, browser: Any, site: Site, stack: AsyncExitStack) -> None:
-        self._browser, self._site, self._stack = browser, site, stack
+    def __init__(self, browser: Any, url: str, stack: AsyncExitStack) -> None:
+        self._browser, self._url, self._stack = browser, url, stack
         self._made: list[Person] = []
 
     async def somebody(self, *, trouble: bool = False, **options: Any) -> Person:
         """With `trouble` their requests may fail; options are those of a Playwright context."""
-        context = await self._browser.new_context(**{"base_url": self._site.url, "locale": "en-US"} | options)
+        context = await self._browser.new_context(**{"base_url": self._url, "locale": "en-US"} | options)
         self._stack.push_async_callback(context.close)
         return self.known(context, trouble=trouble, script=options.get("java_script_enabled", True))
 
     def known(self, context: Any, *, trouble: bool = False, script: bool = True) -> Person:
         """Somebody whose browser was started otherwise."""
-        person = Person(context, self._site.url, trouble=trouble, script=script)
+        person = Person(context, self._url, trouble=trouble, script=script)
         self._made.append(person)
         return person
 
@@ -209,6 +220,29 @@ def operator(site_api: Api, event: str) -> Operator:
 async def people(browser: Any, site: Site) -> AsyncIterator[People]:
     """Who comes to that site."""
     async with AsyncExitStack() as stack:
-        people = People(browser, site, stack)
+        people = People(browser, site.url, stack)
         yield people
     assert people.faults == []
+
+
+@pytest.fixture
+def made_up() -> Iterator[MadeUpLine]:
+    """Pages before a line that the test makes up."""
+    line = MadeUpLine()
+    with line.serving():
+        yield line
+
+
+@pytest_asyncio.fixture
+async def page(made_up: MadeUpLine) -> AsyncIterator[Any]:
+    """A tab before that line; a fault of the script, or of the policy, fails the test."""
+    faults: list[str] = []
+    async with async_playwright() as started:
+        browser = await started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
+        context = await browser.new_context(base_url=made_up.url, locale="en-US")
+        page = await context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+        yield page
+        await browser.close()
+    assert faults == []

@@ -1,89 +1,12 @@
 """The page's script in a real browser, against answers that are made up."""
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.browser.conftest import async_playwright
-from tests.room.preview import PreviewServer
-from tests.support.chromium import CHROMIUM, FLAGS
-
-PLACE = {
-    "status": "waiting",
-    "state": "waiting",
-    "position": 10,
-    "people": 9,
-    "eta_sec": 600,
-    "eta_range_sec": [510, 750],
-    "waiting_time": 60,
-    "ready_for_entry": False,
-    "poll_after_ms": 200,
-    "approximate": False,
-}
-LOST = "We lost the connection. Your place is safe; we keep trying."
-
-
-@pytest.fixture
-def server() -> Iterator[PreviewServer]:
-    server = PreviewServer()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-async def page(server: PreviewServer) -> AsyncIterator[Any]:
-    """A tab whose addresses are the preview's; a fault of the script, or of the policy, fails the test."""
-    faults: list[str] = []
-    async with async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        context = await browser.new_context(base_url=server.url, locale="en-US")
-        page = await context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
-        yield page
-        await browser.close()
-    assert faults == []
-
-
-async def answering(page: Any, call: str, body: object, status: int = 200, **headers: str) -> list[dict[str, str]]:
-    """From now on this is the answer to a call; the headers of each request as they come."""
-    asked: list[dict[str, str]] = []
-
-    async def answer(route: Any) -> None:
-        asked.append(route.request.headers)
-        text = {"body": body} if isinstance(body, str) else {"json": body}
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        await route.fulfill(status=status, headers=named, **text)
-
-    # The newest is asked first. Without an older one, meanwhile, a call would get through to the server.
-    await page.route(f"**/{call}?*", answer)
-    return asked
-
-
-async def refusing(page: Any, call: str, status: int, code: str, **headers: str) -> list[dict[str, str]]:
-    return await answering(page, call, {"error": {"code": code, "message": "", "trace_id": "1"}}, status, **headers)
-
-
-async def state(page: Any, expected: str) -> None:
-    await page.wait_for_selector(f"main[data-state={expected}]", timeout=20_000)
-
-
-async def says(page: Any, element: str, text: str) -> None:
-    asked = "([id, text]) => document.getElementById(id).textContent === text"
-    await page.wait_for_function(asked, arg=[element, text], timeout=20_000)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - what it waits for is a list that requests fill
-            await asyncio.sleep(0.02)
+from api.room.texts import texts_in
+from tests.browser.conftest import LOST
+from tests.browser.made_up import PLACE, MadeUpLine, answering, refusing, says, state, until
 
 
 async def test_it_joins_once_whatever_is_clicked_and_shows_the_place(page: Any) -> None:
@@ -97,10 +20,10 @@ async def test_it_joins_once_whatever_is_clicked_and_shows_the_place(page: Any) 
     await state(page, "waiting")
     assert len(joins) == 1
     assert await page.inner_text("#ahead") == "9 people are ahead of you"
-    assert await page.title() == "8\u201313 min · Autumn concert"
+    assert await page.title() == "4\u20137 min · Autumn concert"
 
 
-async def test_a_join_whose_answer_is_lost_is_repeated_with_its_key(page: Any, server: PreviewServer) -> None:
+async def test_a_join_whose_answer_is_lost_is_repeated_with_its_key(page: Any, made_up: MadeUpLine) -> None:
     keys: list[str] = []
 
     async def lose_the_first(route: Any) -> None:
@@ -114,11 +37,11 @@ async def test_a_join_whose_answer_is_lost_is_repeated_with_its_key(page: Any, s
     assert len(keys) == 2
     assert len(set(keys)) == 1
     assert len(keys[0]) == 32
-    assert server.calls == [("join", "join")]
+    assert made_up.calls == [("join", "join")]
 
 
 async def test_a_lost_connection_is_told_and_the_place_stays(page: Any) -> None:
-    await answering(page, "place", {**PLACE, "eta_sec": 240, "eta_range_sec": [204, 300]})
+    await answering(page, "place", PLACE)
     await page.goto("/waiting-room/waiting")
     await page.context.set_offline(True)
     await says(page, "trouble", LOST)
@@ -145,7 +68,7 @@ async def test_the_page_follows_what_happens_to_the_line(page: Any) -> None:
         ("full", "It is full inside"),
         ("waiting", "You are in line"),
     ):
-        await answering(page, "place", {**PLACE, "state": name, "eta_sec": None, "eta_range_sec": None})
+        await answering(page, "place", {**PLACE, "state": name, "eta_range_sec": None})
         await state(page, name)
         await says(page, "headline", headline)
     await refusing(page, "place", 404, "TOKEN_EXPIRED")
@@ -161,25 +84,54 @@ async def test_the_page_follows_what_happens_to_the_line(page: Any) -> None:
     assert await page.get_attribute("a:visible", "href") == "/waiting-room/join"
 
 
-async def test_a_wait_that_grows_is_told_and_spoken(page: Any) -> None:
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("", "It is taking longer than expected."),
+        ("of a later version", "It is taking longer than expected."),
+        *texts_in("en").reasons.items(),
+    ],
+)
+async def test_a_wait_that_grows_by_more_than_its_range_is_told_with_the_reason_and_spoken(
+    page: Any, reason: str, words: str
+) -> None:
     await answering(page, "place", PLACE)
     await page.goto("/waiting-room/join")
     await state(page, "waiting")
-    await answering(page, "place", {**PLACE, "eta_sec": 1000, "eta_range_sec": [850, 1250]})
-    await says(page, "trouble", "It is taking longer than expected.")
+    await answering(page, "place", {**PLACE, "eta_range_sec": [850, 1250], "reason": reason})
+    await says(page, "trouble", words)
+    assert await page.get_attribute("#trouble", "role") == "status"
     await says(page, "spoken", "You are in line: about 10 to 25 minutes")
+    # A pause speaks for itself.
+    await answering(page, "place", {**PLACE, "state": "paused", "eta_range_sec": None})
+    await state(page, "paused")
+    await says(page, "trouble", "")
+
+
+async def test_within_its_range_a_promise_is_kept_and_counts_down(page: Any) -> None:
+    await page.clock.install()
+    await answering(page, "place", PLACE)
+    await page.goto("/waiting-room/join")
+    await says(page, "wait", "about 4\u201374 to 7 minutes")
+    await answering(page, "place", {**PLACE, "eta_range_sec": [350, 500], "reason": "cap"})
+    await says(page, "wait", "about 5\u201375 to 7 minutes")
+    await answering(page, "place", {**PLACE, "eta_range_sec": [200, 500], "poll_after_ms": 600_000})
+    await says(page, "wait", "about 3\u201373 to 7 minutes")
+    assert await page.inner_text("#trouble") == ""
+    await page.clock.fast_forward("04:00")
+    await says(page, "wait", "about 1\u201331 to 3 minutes")
 
 
 async def test_a_room_that_is_full_now_and_then_is_not_spoken_of_each_time(page: Any) -> None:
-    await answering(page, "place", {**PLACE, "eta_sec": 240, "eta_range_sec": [204, 300]})
+    await answering(page, "place", {**PLACE, "eta_range_sec": [200, 300]})
     await page.goto("/waiting-room/join")
     await state(page, "waiting")
     await page.evaluate("() => { document.getElementById('spoken').textContent = ''; }")
     for name in ("full", "waiting", "full"):
-        await answering(page, "place", {**PLACE, "state": name, "eta_sec": 240, "eta_range_sec": [204, 300]})
+        await answering(page, "place", {**PLACE, "state": name, "eta_range_sec": [200, 300]})
         await state(page, name)
     assert await page.text_content("#spoken") == ""
-    await answering(page, "place", {**PLACE, "state": "full", "eta_sec": 1000, "eta_range_sec": [850, 1250]})
+    await answering(page, "place", {**PLACE, "state": "full", "eta_range_sec": [850, 1250]})
     await says(page, "spoken", "It is full inside: about 10 to 25 minutes")
 
 
@@ -203,11 +155,11 @@ async def test_not_yet_is_no_end(page: Any) -> None:
     await state(page, "expired")
 
 
-async def test_without_cookies_it_does_not_join_again_and_again(page: Any, server: PreviewServer) -> None:
+async def test_without_cookies_it_does_not_join_again_and_again(page: Any, made_up: MadeUpLine) -> None:
     await refusing(page, "place", 400, "MISSING_TOKEN")
     await page.goto("/waiting-room/join")
     await state(page, "cookies_off")
-    assert server.calls == [("join", "join")]
+    assert made_up.calls == [("join", "join")]
 
 
 async def test_too_many_joins_wait_for_retry_after(page: Any) -> None:
@@ -232,13 +184,13 @@ async def test_a_page_that_comes_back_asks_at_once_and_one_that_is_shown_when_it
     await until(lambda: len(asked) == 2)
 
 
-async def test_keys_alone_are_enough_to_leave(page: Any, server: PreviewServer) -> None:
+async def test_keys_alone_are_enough_to_leave(page: Any, made_up: MadeUpLine) -> None:
     await page.goto("/waiting-room/waiting")
     await page.focus("summary")
     for key in ("Enter", "Tab", "Enter"):
         await page.keyboard.press(key)
     await page.wait_for_url("**/left")
-    assert server.calls == [("leave", "waiting")]
+    assert made_up.calls == [("leave", "waiting")]
 
 
 async def test_notifications_are_asked_for_by_their_button_alone(page: Any) -> None:

@@ -161,7 +161,7 @@ async def own_people(browser: Any, own_api: Api, event: str) -> AsyncIterator[Pe
     """People at a site behind it."""
     with Site(own_api.url, event) as site:
         async with AsyncExitStack() as stack:
-            people = People(browser, site, stack)
+            people = People(browser, site.url, stack)
             yield people
         assert people.faults == []
 

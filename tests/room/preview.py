@@ -7,6 +7,8 @@ script the page is alive: the line in front of it moves by `--rate` people a sec
 import argparse
 import sys
 import time
+from collections.abc import Generator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import get_args
@@ -46,6 +48,9 @@ def example(state: State, **changes: object) -> Page:
     return msgspec.structs.replace(page, **changes)
 
 
+Stream = Generator[bytes, None, None]
+
+
 class Preview(BaseHTTPRequestHandler):
     """One request."""
 
@@ -71,6 +76,8 @@ class Preview(BaseHTTPRequestHandler):
             self._page(render(shown, texts_in(spoken)), headers(shown))
         elif len(parts) == 3 and parts[2] == "place":
             self._send(self.server.place(parts[1]))
+        elif len(parts) == 3 and parts[2] == "live":
+            self._stream(self.server.live(parts[1]))
         else:
             self._page(b"<h1>inside</h1>", (("content-type", "text/html; charset=utf-8"),))
 
@@ -94,6 +101,19 @@ class Preview(BaseHTTPRequestHandler):
 
     def _page(self, body: bytes, with_headers: tuple[tuple[str, str], ...]) -> None:
         self._send(Response(200, body, with_headers))
+
+    def _stream(self, news: Stream | Response) -> None:
+        if isinstance(news, Response):
+            self._send(news)
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("cache-control", "no-store")
+        self.end_headers()
+        # Until the browser hangs up.
+        with closing(news), suppress(ConnectionError):
+            for part in news:
+                self.wfile.write(part)
 
     def _send(self, response: Response) -> None:
         self.send_response(response.status)
@@ -153,6 +173,16 @@ class PreviewServer(ThreadingHTTPServer):
                 "approximate": False,
             },
         )
+
+    def live(self, event: str) -> Stream | Response:
+        """The same as Server-Sent Events, once a second."""
+        place = self.place(event)
+        return self._places(event) if place.status == 200 else place
+
+    def _places(self, event: str) -> Stream:
+        while True:
+            yield b"event: place\ndata: %s\n\n" % self.place(event).body
+            time.sleep(1)
 
 
 def _index() -> str:

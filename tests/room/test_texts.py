@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from api.room.texts import LANGUAGES, Plural, State, Texts, language, texts_in
+from api.serving.slips import Reason
 
 NUMBERED = {
     "short_minutes": ["{n}"],
@@ -23,7 +24,9 @@ def test_every_text_is_there_and_says_something(name: str) -> None:
     texts = texts_in(name)
     assert texts.lang == name
     assert set(texts.states) == set(get_args(State))
+    assert set(texts.reasons) == set(get_args(Reason)) - {""}
     told = [text for words in texts.states.values() for text in (words.headline, words.advice)]
+    told += [*texts.reasons.values()]
     told += [text for field in texts.__struct_fields__ if isinstance(text := getattr(texts, field), str)]
     assert [text for text in told if not text or (text != texts.thousands and text != text.strip())] == []
 
@@ -39,6 +42,7 @@ def test_numbers_stand_in_the_texts_that_have_them_and_in_no_other(name: str) ->
             forms = [form for form in (value.one, value.many, value.other) if form]
             assert [form for form in forms if form.count("{n}") != 1 or form.count("{") != 1] == [], field
     assert not any("{" in words.headline + words.advice for words in texts.states.values())
+    assert not any("{" in words for words in texts.reasons.values())
 
 
 @pytest.mark.parametrize("name", LANGUAGES)

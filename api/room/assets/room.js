@@ -1,10 +1,17 @@
-// Keeps the waiting page alive: joins, polls, counts down between two answers, goes in.
+// Keeps the waiting page alive: joins, listens or polls, counts down between two answers, goes in.
 // The page works without it. What it shows and says comes with the page: the elements, their states and the texts.
 
 const RETRY_FIRST = 2000;
 const RETRY_MOST = 60000;
 const TIMEOUT = 15000;
-const SLOWER_SHOWN = 60000;
+const FIRST_EVENT = 10000;
+const QUIET = 60000;
+const STREAM_FAILURES = 3;
+const LISTEN_AGAIN = 120000;
+const RETURN = 5000;
+const SEATS = 4;
+const LATE_IS_NEWS = 60000;
+const REASON_SHOWN = 60000;
 
 const WITH_PLACE = new Set(["waiting", "ready", "full", "paused"]);
 const PERHAPS_WITH_PLACE = new Set(["unavailable", "busy"]);
@@ -62,6 +69,20 @@ export function progress(waitedMs, leftMs) {
   return whole > 0 ? Math.min(waitedMs / whole, 0.98) : 0;
 }
 
+/**
+ * What is told of a wait once an answer promises one of [low, high] s, if `promised` (a time in ms, or null) was the
+ * latest end that has been told. The promise is kept while the new range reaches down to it. Times are in ms.
+ */
+export function renewed(promised, [lowSeconds, highSeconds], now) {
+  const low = now + lowSeconds * 1000;
+  const high = now + highSeconds * 1000;
+  const kept = Math.min(promised ?? high, high);
+  if (low <= kept) return { low, high: kept, promised: kept, late: false };
+  // A few seconds more are no news, unless they add up.
+  const late = high - kept > LATE_IS_NEWS;
+  return { low, high, promised: late ? high : kept, late };
+}
+
 /** When to ask again after `failures` failures in a row, in ms; not before Retry-After. */
 export function backOff(failures, retryAfterMs, random = Math.random) {
   const most = Math.min(RETRY_FIRST * 2 ** (failures - 1), RETRY_MOST);
@@ -92,21 +113,30 @@ class Room {
     this.state = state;
     this.hasPlace = WITH_PLACE.has(state);
     this.joined = joined ? Date.parse(joined) : 0;
-    // When their turn is expected to come: the moment, the earliest and the latest.
-    this.due = this.early = this.late = null;
-    if (low && high) this.expect((Number(low) + Number(high)) / 2, [Number(low), Number(high)]);
-    this.promised = this.due;
-    this.slowerUntil = 0;
+    this.due = null;
+    this.promised = null;
+    this.reason = "";
+    this.reasonUntil = 0;
+    if (low && high) this.promise([low, high]);
     this.done = 0;
     this.heard = Date.now();
     this.news = "";
 
-    this.asking = false;
+    this.asking = null;
     this.lost = false;
     this.key = null;
     this.failures = 0;
     this.timer = 0;
     this.plan = null;
+
+    this.seat = null;
+    this.stream = null;
+    this.listening = false;
+    this.silentSince = 0;
+    this.broken = 0;
+    this.listenAt = 0;
+    this.latest = "";
+    this.missed = 0;
   }
 
   start() {
@@ -121,12 +151,18 @@ class Room {
     document.addEventListener("visibilitychange", () => document.hidden || this.catchUp(false));
     addEventListener("pageshow", (event) => event.persisted && this.catchUp(true));
     addEventListener("online", () => this.catchUp(true));
-    addEventListener("offline", () => this.hasPlace && this.trouble(this.texts.lost));
+    // A page that is kept for "back" is forgotten by the server meanwhile.
+    addEventListener("pagehide", () => this.hangUp());
+    addEventListener("offline", () => {
+      this.hangUp();
+      if (this.hasPlace) this.trouble(this.texts.lost);
+    });
 
     if (this.hasPlace) this.contacted();
     if (this.state === "join") this.ask("join");
     else if (this.state === "ready") this.ask("enter");
     else if (this.hasPlace || PERHAPS_WITH_PLACE.has(this.state)) this.later(Number(this.main.dataset.poll));
+    if (this.state !== "ready") this.listen();
     this.tick();
     setInterval(() => this.tick(), 1000);
   }
@@ -134,9 +170,14 @@ class Room {
   // Asking
 
   later(ms, what = "place") {
-    clearTimeout(this.timer);
+    this.cancel();
     this.plan = { what, at: Date.now() + ms };
     this.timer = setTimeout(() => this.ask(what), ms);
+  }
+
+  cancel() {
+    clearTimeout(this.timer);
+    this.plan = null;
   }
 
   catchUp(atOnce) {
@@ -147,20 +188,29 @@ class Room {
   /** One call at a time, whatever is clicked meanwhile. */
   async ask(what) {
     if (this.asking) return;
-    this.asking = true;
-    this.plan = null;
-    clearTimeout(this.timer);
+    this.cancel();
+    if (what === "live") {
+      this.listen();
+      return this.later(FIRST_EVENT);
+    }
+    const asking = { what };
+    this.asking = asking;
     if (what === "join") this.joining();
+    const answer = await this.call(what).catch((failure) => failure);
+    // The stream may have been faster.
+    if (this.asking === asking) this.settle(what, answer);
+  }
+
+  settle(what, answer) {
+    this.asking = null;
     try {
-      const answer = await this.call(what);
-      this.asking = false;
+      if (answer instanceof Error) throw answer;
       if (this.lost) this.trouble("");
       if (what === "join") this.key = null;
       this.understand(what, answer);
       this.failures = 0;
       if (this.hasPlace) this.contacted();
     } catch (failure) {
-      this.asking = false;
       this.fail(what, failure);
     }
   }
@@ -189,8 +239,12 @@ class Room {
     }
   }
 
-  fail(what, { code, retryAfter = 0 }) {
+  fail(what, failure) {
+    const { code, retryAfter = 0 } = failure;
     this.failures += 1;
+    // Where nothing answers, a stream that is silent may be dead; and one that failed may be as good as any.
+    if (!(failure instanceof Failure)) this.hangUp();
+    this.broken = this.listenAt = 0;
     // Nobody is told that a place is safe that they do not have.
     if (this.hasPlace) this.trouble(this.texts.lost);
     else this.show(code === "OVERLOADED" ? "busy" : "unavailable");
@@ -200,7 +254,10 @@ class Room {
 
   understand(what, answer) {
     if (answer.error) return this.refused(what, answer.error, answer.retryAfter);
-    if (answer.location) return location.replace(answer.location);
+    if (answer.location) {
+      this.hangUp();
+      return location.replace(answer.location);
+    }
     if (what === "join") {
       this.hasPlace = true;
       this.justJoined = true;
@@ -208,13 +265,16 @@ class Room {
     }
     this.justJoined = false;
     this.hear(answer);
+    this.compare(what, answer);
     if (answer.status !== "waiting") {
       this.show("ready");
       this.announce();
       return this.ask("enter");
     }
     this.show(WITH_PLACE.has(answer.state) && answer.state !== "ready" ? answer.state : "waiting");
-    this.later(answer.poll_after_ms);
+    // All who are told of a pause at once are not to ask at once.
+    const silence = Math.min(Math.max(5 * answer.poll_after_ms, QUIET / 4), QUIET);
+    this.later(this.listening ? silence * (1 - Math.random() / 4) : answer.poll_after_ms);
   }
 
   refused(what, { code, poll_after_ms: after = 0 }, retryAfter) {
@@ -244,25 +304,85 @@ class Room {
     }
   }
 
-  hear({ position, people, eta_sec: eta, eta_range_sec: range, waiting_time: waited, approximate }) {
-    const now = Date.now();
-    this.due = null;
-    if (typeof eta === "number") this.expect(eta, range ?? [eta, eta]);
-    if (this.due) {
-      this.promised = Math.min(this.promised ?? this.due, this.due);
-      const slip = this.due - this.promised;
-      // A few seconds more are no news.
-      if (slip > 60000 && slip > eta * 200) {
-        this.slowerUntil = now + SLOWER_SHOWN;
-        this.promised = this.due;
-      }
-    }
-    if (!this.joined) this.joined = now - waited * 1000;
+  hear({ position, people, eta_range_sec: range, reason, waiting_time: waited, approximate }) {
+    if (range) this.promise(range, reason);
+    else this.due = null;
+    if (!this.joined) this.joined = Date.now() - waited * 1000;
     this.place(position, people ?? position - 1, approximate);
   }
 
-  expect(eta, [low, high]) {
-    [this.due, this.early, this.late] = [eta, low, high].map((seconds) => Date.now() + seconds * 1000);
+  /** A promise that slips by more than its range is told, with the reason if the server has one. */
+  promise(range, reason) {
+    const now = Date.now();
+    this.due = renewed(this.promised, range, now);
+    this.promised = this.due.promised;
+    if (!this.due.late) return;
+    this.reason = this.texts.reasons[reason] ?? this.texts.slower;
+    this.reasonUntil = now + REASON_SHOWN;
+  }
+
+  // Listening: what polls would ask for is told by a stream. While it is, they rest, but for one after a silence: a
+  // script does not see the comments that keep a stream alive, and its proxy may hold back the rest.
+
+  async listen() {
+    const may = () => !this.stream && this.hasPlace && Date.now() >= this.listenAt;
+    if (!may()) return;
+    this.seat ??= takeSeat();
+    if (!(await this.seat)) this.seat = null;
+    if (!this.seat || !may()) return;
+    const stream = new EventSource(`${this.base}/live${this.query}`);
+    this.stream = stream;
+    this.silentSince = Date.now();
+    stream.addEventListener("place", ({ data }) => {
+      this.listening = true;
+      this.silentSince = this.broken = this.missed = 0;
+      const { what } = this.asking ?? this.plan ?? {};
+      // They have their own way on, and their own pace.
+      if (what === "join" || what === "enter") return;
+      this.cancel();
+      this.settle("live", JSON.parse(data));
+    });
+    stream.addEventListener("bye", ({ data }) => {
+      const { listening } = this;
+      const { reconnect_ms: after } = JSON.parse(data);
+      this.contacted();
+      this.hangUp(after, "live");
+      this.listening = listening;
+      this.listenAt = Date.now() + after;
+    });
+    // A poll knows more of a place that is gone: another tab may have gone in.
+    stream.addEventListener("gone", () => this.unheard());
+    stream.addEventListener("error", () => this.unheard(stream.readyState === EventSource.CLOSED));
+  }
+
+  /** Closes the stream. Polls that rested because of it go on after `ms`. */
+  hangUp(ms = RETRY_FIRST, what = "place") {
+    this.stream?.close();
+    this.stream = null;
+    this.silentSince = this.missed = 0;
+    const rested = this.listening && (this.plan?.what === "place" || this.plan?.what === "live");
+    this.listening = false;
+    if (rested) this.later(ms, what);
+  }
+
+  /** A stream that breaks is opened again soon, one that is refused or held back not before long. Nobody is lost. */
+  unheard(refused = false) {
+    // Everybody who listened to a process that died is here at the same time.
+    const soon = Math.random() * RETURN;
+    this.broken = refused ? STREAM_FAILURES : this.broken + 1;
+    this.listenAt = Date.now() + (this.broken < STREAM_FAILURES ? soon : LISTEN_AGAIN);
+    this.hangUp(soon);
+  }
+
+  /** Two polls in a row that find what no event told, or no event at all, and the stream is given up. */
+  compare(what, { status, state, position }) {
+    const told = [status, state, position].join();
+    const changed = told !== this.latest;
+    this.latest = told;
+    if (what === "live") return;
+    if (this.listening && changed) this.missed += 1;
+    if (this.missed > 1 || (this.silentSince && Date.now() - this.silentSince >= FIRST_EVENT)) this.unheard(true);
+    this.listen();
   }
 
   // Showing
@@ -281,6 +401,7 @@ class Room {
     this.state = state;
     this.main.dataset.state = state;
     this.hasPlace = WITH_PLACE.has(state) || (this.hasPlace && PERHAPS_WITH_PLACE.has(state));
+    if (!this.hasPlace) this.hangUp();
     const { headline, advice } = this.texts.states[state];
     text("headline", headline);
     text("advice", advice);
@@ -316,13 +437,14 @@ class Room {
     let tab = headline;
     let sentence = headline;
     let news = headline;
-    if (this.state === "waiting" || this.state === "full") {
+    const moves = this.state === "waiting" || this.state === "full";
+    if (moves) {
       if (this.due) {
         // The promise counts down to nothing and stays there: only the door knows when it opens.
-        const left = Math.max(this.due - now, 0);
-        const wait = this.say.wait(rounded(...[this.early, this.late].map((end) => Math.max(end - now, 0) / 1000)));
+        const [low, high] = [this.due.low, this.due.high].map((end) => Math.max(end - now, 0));
+        const wait = this.say.wait(rounded(low / 1000, high / 1000));
         this.showWait(wait);
-        this.advance(progress(now - this.joined, left));
+        this.advance(progress(now - this.joined, (low + high) / 2));
         tab = wait.short;
         sentence = `${headline}: ${wait.sentence}`;
         // A place that comes free is taken at once: "full" comes and goes, and is no news beside the wait.
@@ -331,8 +453,8 @@ class Room {
         delete at("wait").dataset.shown;
         text("wait", this.texts.no_eta);
       }
-      if (!this.lost) text("trouble", now < this.slowerUntil ? this.texts.slower : "");
     }
+    if (!this.lost) text("trouble", now < this.reasonUntil && moves ? this.reason : "");
     document.title = `${tab} · ${this.event}`;
     if (this.news && this.news !== news) text("spoken", sentence);
     this.news = news;
@@ -368,7 +490,7 @@ class Room {
 
   /** Forward. When the promise slips it rests until it is right again; it goes back only when the page says why. */
   advance(part) {
-    this.done = Date.now() < this.slowerUntil ? part : Math.max(this.done, part);
+    this.done = Date.now() < this.reasonUntil ? part : Math.max(this.done, part);
     at("progress").style.setProperty("--done", this.done.toFixed(4));
   }
 
@@ -394,6 +516,23 @@ class Room {
       // Some phones allow them from service workers alone.
     }
   }
+}
+
+/** Over HTTP/1.1 all tabs of a site share six connections: four may listen. The lock lasts as long as the tab. */
+async function takeSeat() {
+  // Not over plain http, nor wherever else a browser has none: then nobody counts.
+  if (!navigator.locks) return true;
+  for (let number = 0; number < SEATS; number++) {
+    const taken = await new Promise((answer) => {
+      const held = navigator.locks.request(`daegi-live-${number}`, { ifAvailable: true }, (lock) => {
+        answer(Boolean(lock));
+        return lock && new Promise(() => {});
+      });
+      held.catch(() => answer(true));
+    });
+    if (taken) return true;
+  }
+  return false;
 }
 
 function randomKey() {

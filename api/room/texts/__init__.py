@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from api.serving.slips import Reason
+
 LANGUAGES: Final = ("en", "ko", "ja", "zh", "es", "de", "fr")
 """The first is for those who read none of them."""
 
@@ -103,6 +105,9 @@ class Texts(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, k
     leave_confirm: str
     lost: str
     slower: str
+    """The wait grows by more than its range, and nobody knows why."""
+    reasons: dict[Reason, str]
+    """The same where it is known. There is none for ''."""
 
     def number(self, n: int) -> str:
         """A number as it is written in this language."""
