@@ -13,10 +13,10 @@ _PARAMETER = "daegi_pass"
 
 
 class Exits:
-    """The ways out of the room. Own host: the pass cookie is enough, and the gate renews it.
+    """The ways out of the room.
 
-    A target has neither. There people come with a JWT or a connector's token, or with both. These cannot be renewed, so
-    their session has a fixed length.
+    On its own host the pass cookie is enough, and the gate renews it. To a target people bring a JWT or a connector's
+    token, or both, which nobody can renew: their session has a fixed length.
     """
 
     def __init__(self, jwt_signer: JwtSigner | None, connector: Connector | None) -> None:
@@ -29,12 +29,12 @@ class Exits:
         return self._jwt_signer is not None or (self._connector is not None and self._connector.serves(visit))
 
     def url(self, request: Request, visit: Visit, token: PassToken) -> str:
-        """The URL to which the holder of this pass goes; its session has got its length."""
+        """Where the holder of this pass goes. If its session has a fixed length, it was given that before."""
         url = visit.next_url
         if not is_elsewhere(url):
             return url
         if self._jwt_signer:
-            # As redeem.lua has it.
+            # When the session was given its length, as redeem.lua has it. The TTL may have become shorter since.
             since = min(time.time_ns() // 1_000_000, token.until - visit.site.session_ttl)
             jwt = self._jwt_signer.sign(token.event_id, token.ticket, since=since, until=token.until)
             url = with_parameter(url, _PARAMETER, jwt)

@@ -47,7 +47,7 @@ class JwtSigner:
         self._key, self._issuer = keys[0], issuer
         self._headers = {"kid": self.public_keys[0].kid}
         self._jws = PyJWS(algorithms=[])
-        self._jws.register_algorithm(_ALGORITHM, _Deterministic(SHA256, SECP256R1))
+        self._jws.register_algorithm(_ALGORITHM, _Deterministic(SHA256))
 
     def sign(self, event_id: str, ticket: int, *, since: int, until: int) -> str:
         """The pass of a session, from when it has had this length until it ends, in ms.
