@@ -19,7 +19,7 @@ from redis import Redis
 from shared.dev.redis_server import RedisServer
 from shared.line.keys import Keys
 from tests.crowd import options
-from tests.crowd.judge import MARGIN, WORTH, judge, lost, overtakings, promises, rises, too_many
+from tests.crowd.judge import MARGIN, STREAM_POLL, WORTH, judge, lost, overtakings, promises, rises, too_many
 from tests.crowd.ledger import End, Ledger, Story, Told
 from tests.crowd.page import page
 from tests.crowd.report import report, text
@@ -86,6 +86,8 @@ def test_a_long_poll_excuses_as_much_as_it_lasted() -> None:
 def test_who_listens_has_no_poll_that_excuses() -> None:
     quiet = story(1, admitted=100 + 5 + ENTER + MARGIN, listens=True)
     assert [one.number for one in overtakings([quiet, story(2, admitted=100)], ENDED)] == [1]
+    quiet.told[-1].age = 5 - STREAM_POLL
+    assert overtakings([quiet, story(2, admitted=100)], ENDED) == []
     untold = story(1, told=[Told(90, 10)], listens=True)
     assert [one.number for one in overtakings([untold, story(2, admitted=100)], ENDED)] == [1]
 

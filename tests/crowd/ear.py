@@ -29,12 +29,14 @@ class Ear:
     def __init__(self, town: Town, story: Story, tab: Tab, *, listens: bool) -> None:
         self.alive_at = 0.0
         """When something was last heard, be it a comment."""
+        self.age = 0.0
+        """Of the last exact place that an event told, when it was heard (s)."""
         self._town, self._story, self._tab, self._listens = town, story, tab, listens
         self._stream: Stream | None = None
         self._opened = self._listen_at = 0.0
         self._hears = False
         self._broken = self._missed = 0
-        self._latest = ("", "", 0)
+        self._latest, self._confirmed_at = ("", "", 0), 0
 
     @property
     def is_open(self) -> bool:
@@ -55,7 +57,8 @@ class Ear:
                 # Everybody who listened to a process that died is here at the same time.
                 await self._tab.sleep(self._town.random.uniform(0, RETURN))
             elif event.name == "place":
-                return self._understand(event)
+                if reply := self._understand(event):
+                    return reply
             elif event.name == "bye":
                 self.close()
                 self._story.listens = False
@@ -72,7 +75,7 @@ class Ear:
                 self._town.ledger.missed += 1
             if self._missed > 1 or (not self._hears and now - self._opened >= FIRST_EVENT):
                 self._give_up(refused=True)
-        self._latest = reply.essence
+        self._latest, self._confirmed_at = reply.essence, reply.confirmed_at
         if self._stream is None and self._listens and now >= self._listen_at:
             await self._open()
 
@@ -106,15 +109,17 @@ class Ear:
             self.alive_at = town.now()
         return True, event
 
-    def _understand(self, event: Event) -> Reply:
+    def _understand(self, event: Event) -> Reply | None:
+        """What it says; None if a poll knew better when it came. The page would have heard it then."""
         self._hears, self._broken, self._missed = True, 0, 0
         reply = decode(event.data)
-        self._latest = reply.essence
-        # How old an exact place is when it is heard: its token says when Redis was asked.
-        _, _, _, *rest = reply.waiting_token.split("~")
-        if len(rest) == 2 and not reply.approximate:
+        if reply.confirmed_at < self._confirmed_at:
+            return None
+        self._latest, self._confirmed_at = reply.essence, reply.confirmed_at
+        if not reply.approximate:
             ledger, now = self._town.ledger, self._town.now()
-            ledger.measure("event", max(now - ledger.ours(int(rest[0]) / 1000, now), 0.0))
+            self.age = max(now - ledger.ours(reply.confirmed_at / 1000, now), 0.0)
+            ledger.measure("event", self.age)
         return reply
 
     def _give_up(self, *, refused: bool = False) -> None:

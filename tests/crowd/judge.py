@@ -7,7 +7,7 @@ Whoever asked more than a second late (a hidden tab), or lost an answer or a str
 by more than A's own poll (the longest from one answer to the next meanwhile), A's enter (from the last answer to the
 admission) and MARGIN. Time in which nobody could be let in, because the crowd had killed Redis, does not count. Joins
 and admissions are times of the server: the ticket, and the first grant in the pass. For who listens to the stream a
-poll is a second.
+poll is a second, and the time that the last event was on its way.
 
 **A position rose** if one answer puts somebody further back than the one before. People who were silent when their turn
 came step aside, and return to their own place, in front of others: as many as that, and the noise of approximate
@@ -195,7 +195,9 @@ def _overtaking(story: Story, by: int, before: float, at: float, until: float) -
 
 def _poll_and_enter(story: Story, since: float, until: float) -> float:
     """The longest time between two answers that ends after `since`, and that from the last one until they were in."""
-    longest, after = STREAM_POLL if story.listens else 0.0, until
+    longest, after = 0.0, until
+    if story.listens:
+        longest = STREAM_POLL + next((told.age for told in reversed(story.told) if told.at < until), 0.0)
     enter = None if story.admitted is not None else 0.0
     begun = [max(at, story.steady_since) for at in (story.joined, *(told.at for told in story.told)) if at < until]
     for at in reversed(begun):

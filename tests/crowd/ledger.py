@@ -39,6 +39,8 @@ class Told(msgspec.Struct, gc=False):
     """Not called yet."""
     reason: str = ""
     """Why promises slip."""
+    age: float = 0.0
+    """How long an event was on its way (s)."""
 
 
 @dataclass(slots=True)

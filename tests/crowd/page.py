@@ -170,14 +170,16 @@ def _latencies(figures: dict[str, Any]) -> str:
 
 
 def _table(figures: dict[str, Any]) -> str:
-    refused = figures["requests"]["refused"]
+    refused, failed = figures["requests"]["refused"], figures["requests"]["failed"]
     rows = "".join(
         f"<tr><td>{escape(kind)}</td><td>{times['count']:,}</td>"
         + "".join(f"<td>{times[mark]:,.1f}</td>" for mark in ("p50", "p95", "p99", "max"))
-        + f"<td>{refused.get(kind, 0):,}</td></tr>"
+        + f"<td>{refused.get(kind, 0):,}</td><td>{failed.get(kind, 0):,}</td></tr>"
         for kind, times in figures["latency_ms"].items()
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("", "answers", "p50 ms", "p95", "p99", "max", "refused"))
+    heads = "".join(
+        f"<th>{head}</th>" for head in ("", "answers", "p50 ms", "p95", "p99", "max", "refused", "no answer")
+    )
     return f"<table><tr>{heads}</tr>{rows}</table>"
 
 

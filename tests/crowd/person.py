@@ -96,7 +96,7 @@ class Person:
         if not self._ear.is_open or before.error is not None:
             await self._tab.sleep(pause)
         elif (heard := await self._ear.next(pause)) is not None:
-            self._hear(heard)
+            self._hear(heard, self._ear.age)
             return heard
         reply = await self._insist("place")
         if reply.error is None:
@@ -163,8 +163,8 @@ class Person:
 
     # What they understand
 
-    def _hear(self, reply: Reply) -> None:
-        """An answer of any kind."""
+    def _hear(self, reply: Reply, age: float = 0.0) -> None:
+        """An answer of any kind, or an event of some age (s)."""
         story, tab, now = self.story, self._tab, self._town.now()
         if tab.failures:
             tab.failures, story.steady_since = 0, now
@@ -173,7 +173,8 @@ class Person:
             return
         low, high = reply.eta_range_sec or (None, None)
         waiting = reply.status == "waiting"
-        story.told.append(Told(now, position, reply.eta_sec, low, high, reply.approximate, waiting, reply.reason))
+        known = Told(now, position, reply.eta_sec, low, high, reply.approximate, waiting, reply.reason, age)
+        story.told.append(known)
         if tab.fate_at is None and self._is.fate in {Fate.LEAVES, Fate.VANISHES}:
             wait = reply.eta_sec or position / self._town.rate
             tab.fate_at = now + self._town.random.random() * max(wait, 1.0)

@@ -21,6 +21,11 @@ class Reply(msgspec.Struct, gc=False):
     error: dict[str, Any] | None = None
 
     @property
+    def confirmed_at(self) -> int:
+        """When Redis last confirmed this place (ms on its clock), as the token says; 0 without one."""
+        return int(self.waiting_token.split("~")[3]) if self.waiting_token.count("~") == 4 else 0
+
+    @property
     def essence(self) -> tuple[str, str, int]:
         """What an event has to tell when it changes."""
         return self.status, self.state, self.position

@@ -45,6 +45,7 @@ def report(options: Options, ledger: Ledger, verdict: Verdict, cpu: float) -> di
         "requests": {
             "sent": ledger.requests,
             "refused": dict(ledger.refused),
+            "failed": dict(ledger.failed),
             "broken": ledger.broken,
             "unconnected": ledger.unconnected,
             "events": ledger.events,
@@ -100,10 +101,11 @@ def text(figures: dict[str, Any]) -> str:
     for one in figures["positions"]["unexplained"][:TOLD]:
         lines.append(f"? a position rose: {one}")
     lines += ["", positions(figures), promised(figures), ""]
-    lines.append(f"{'ms':<8}{'count':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}")
+    refused, failed = figures["requests"]["refused"], figures["requests"]["failed"]
+    lines.append(f"{'ms':<8}{'count':>9}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}{'refused':>9}{'failed':>9}")
     for kind, took in figures["latency_ms"].items():
         values = "".join(f"{took[name]:>9,.1f}" for name in ("p50", "p95", "p99", "max"))
-        lines.append(f"{kind:<8}{took['count']:>9,}{values}")
+        lines.append(f"{kind:<8}{took['count']:>9,}{values}{refused.get(kind, 0):>9,}{failed.get(kind, 0):>9,}")
     lines += ["", asked(figures), own(figures)]
     lines += [f"? {one}" for one in figures["doubts"]]
     lines += [f"- not checked: {one}" for one in figures["unchecked"]]
