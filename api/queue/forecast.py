@@ -14,10 +14,8 @@ _POLL_S = FRONT_POLL_S / 2
 
 _SHORTEST_S = 1e-6
 
-_Z = 1.3
-"""Standard deviations to each side. A normal distribution has 81 % within them; people differ less from those before
-them than if each were drawn by lot, and that is enough for nine of ten (tests/load/README.md).
-"""
+_Z = 1.645
+"""Standard deviations to each side within which nine of ten lie."""
 
 
 def eta(position: int, standing: Standing) -> float | None:
@@ -50,11 +48,13 @@ def doubt(standing: Standing) -> Doubt:
     percentiles of true by promised waits in `python -m tests.load.promises`, whose results are in tests/load/README.md.
 
     Without a cap a wait is as long as the rate makes it if everybody in front enters: a bound that only a new rate, a
-    pause or an outage breaks. It is shorter by those who *vanish* or *never enter*. Their share is counted over the last
-    turns (lib/speed.lua), so the range is Wilson's interval for as many turns as were seen (E. B. Wilson, "Probable
-    inference", JASA 22, 1927) and for those in front. Before any turn was seen it goes from a third of the bound to it.
+    pause or an outage breaks. It is shorter by those who *vanish* or *never enter*. Their share is counted over the
+    last turns (lib/speed.lua), so the range is Wilson's interval for as many turns as were seen (E. B. Wilson,
+    "Probable inference", JASA 22, 1927) and for those in front. Before any turn was seen it goes from a third of the
+    bound to the bound.
 
-    Where the burst may bound the calls (`held`), it depends on how long those hold theirs who do not enter: 2 to 4 s.
+    Where the burst may bound the calls (`held`), it depends on how long those hold theirs who do not enter, 2 to 4 s,
+    and most of those in front were such people: the others behind them may all enter.
 
     Under a full *cap* a wait goes by how long sessions last (lib/stays.lua). The fewer of those inside were seen to
     leave, the less is known: people who came in together leave together, first those who are quick, and nobody for a
@@ -64,14 +64,14 @@ def doubt(standing: Standing) -> Doubt:
     enough for little noise lags (shared/line/DESIGN.md, "The promised wait").
     """
     rate = standing.eta_rate
-    if rate <= 0:
+    if min(rate, standing.rate) <= 0:
         return Doubt(0, 0, 0, 0, 0)
     if standing.capped:
         new = 1 - standing.seen / MOST_SEEN
         early = new**8
         return Doubt(0.85 - 0.2 * new - 0.62 * early, 1.15 + 0.6 * new + 2.5 * early, math.inf, 0, 0.5 / rate)
     if standing.held:
-        return Doubt(0.88, 1.25, math.inf, 0, 0)
+        return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, 0, 0)
     share = min(1, standing.rate / rate)
     # As if one turn had been seen: with none, nothing could be said.
     turns, spread = standing.seen + 1, share * (1 - share)
@@ -80,8 +80,8 @@ def doubt(standing: Standing) -> Doubt:
     half = _Z / (1 + z2) / share
     return Doubt(
         0.99 * middle / share,
-        1.02 * middle / share,
-        1.02 / share,
+        1.03 * middle / share,
+        1.03 / share,
         half * half * (spread / turns + z2 / (4 * turns)),
         (_Z / share) ** 2 * spread / rate,
     )

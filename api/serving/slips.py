@@ -39,17 +39,20 @@ class Slips:
         if standing.paused or standing.rate != last.rate:
             self.changed = standing.now
         if standing.paused:
-            self._told("paused", standing)
-        elif standing.rate < last.rate:
-            self._told("rate_changed", standing)
-        elif standing.capped and standing.eta_rate < self._pace * SLOWER:
-            self._told("cap", standing)
-        elif standing.eta_rate > self._pace:
+            self._told("paused", standing.now)
             self._pace = standing.eta_rate
+        elif standing.rate < last.rate:
+            self._told("rate_changed", standing.now)
+            self._pace = standing.eta_rate
+        elif standing.capped and standing.eta_rate < self._pace * SLOWER:
+            # Somebody who was promised the fastest pace may still wait.
+            self._told("cap", standing.now)
+        else:
+            self._pace = max(self._pace, standing.eta_rate)
 
     def reason(self, now: int) -> Reason:
         """Why waits have become longer, '' if nothing is known of it; `now` in ms."""
         return self._reason if now - self._since < self._remembered_ms else ""
 
-    def _told(self, reason: Reason, standing: Standing) -> None:
-        self._reason, self._since, self._pace = reason, standing.now, standing.eta_rate
+    def _told(self, reason: Reason, now: int) -> None:
+        self._reason, self._since = reason, now
