@@ -47,10 +47,10 @@ class Promises:
 
     def note(self, ticket: int, seconds: float, between: tuple[int, int], now: int) -> None:
         """Remembers what somebody who waits is promised at `now` (ms), unless they were promised something before."""
-        made = self._made
-        if ticket in made or (len(made) >= _MOST and (now < self._forget_at or not self._forget_old(now))):
+        if ticket in self._made:
             return
-        made[ticket] = _Promise(now, seconds, *between)
+        if len(self._made) < _MOST or (now >= self._forget_at and self._forget_old(now)):
+            self._made[ticket] = _Promise(now, seconds, *between)
 
     def settle(self, ticket: int, entered: int, changed: int) -> None:
         """Compares with when they `entered`, unless the rate `changed` after the promise, or was paused. In ms."""
