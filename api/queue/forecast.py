@@ -61,7 +61,7 @@ def doubt(standing: Standing) -> Doubt:
     while if all take their time. Once everybody inside came after somebody else, the range is as wide as stays differ.
 
     The *rates over 1, 5 and 15 minutes* are no source: they begin with what the burst let in, and a window that is long
-    enough for little noise lags (shared/line/DESIGN.md, "The promised wait").
+    enough for little noise lags (shared/line/DESIGN.md, "The door").
     """
     rate = standing.eta_rate
     if min(rate, standing.rate) <= 0:
@@ -69,7 +69,7 @@ def doubt(standing: Standing) -> Doubt:
     if standing.capped:
         new = 1 - standing.seen / MOST_SEEN
         early = new**8
-        return Doubt(0.85 - 0.2 * new - 0.62 * early, 1.15 + 0.6 * new + 2.5 * early, math.inf, 0, 0.5 / rate)
+        return Doubt(0.85 - 0.2 * new - 0.62 * early, 1.2 + 0.6 * new + 2.5 * early, math.inf, 0, 0.5 / rate)
     if standing.held:
         return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, 0, 0)
     share = min(1, standing.rate / rate)

@@ -76,12 +76,16 @@ def test_who_may_enter_need_not_wait(standing: Standing) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"paused": True}, {"damaged": True}, {"rate": 0.0, "eta_rate": 0.0}, {"eta_rate": 0.0, "capped": True}],
-    ids=str,
+    "standing",
+    [
+        MOVING._replace(paused=True),
+        MOVING._replace(damaged=True),
+        MOVING._replace(rate=0.0, eta_rate=0.0),
+        FULL._replace(eta_rate=0.0),
+    ],
+    ids=["paused", "damaged", "rate 0", "nobody may be inside"],
 )
-def test_while_nobody_is_let_in_there_is_no_range(change: dict[str, object]) -> None:
-    standing = MOVING._replace(**change)
+def test_while_nobody_is_let_in_there_is_no_range(standing: Standing) -> None:
     assert eta(100, standing) is None
     assert eta_range(None, doubt(standing)) is None
 
