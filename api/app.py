@@ -29,6 +29,7 @@ from api.queue.handlers import Queue
 from api.queue.identity import Identity
 from api.queue.join_limit import JoinLimit
 from api.queue.live import Live
+from api.queue.promises import Promises
 from api.queue.stream import Streams
 from api.room.connector import Connector
 from api.room.exits import Exits
@@ -99,11 +100,13 @@ async def _running(application: Application, settings: Settings, metrics: Metric
         pending = PendingLimit(settings.max_pending)
         signer = Signer([secret.get_secret_value() for secret in settings.token_secrets])
         jwt_signer = _jwt_signer(settings)
-        answers = Answers(signer, settings)
+        promises = Promises(metrics)
+        answers = Answers(signer, settings, promises)
         batched = BatchedLine(
             settings,
             line,
             answers=answers,
+            promises=promises,
             clock=clock,
             pulse=pulse,
             outbox=outbox,

@@ -7,7 +7,8 @@ from typing import Literal
 
 from api.contract.schemas import JoinResponse, StatusResponse
 from api.http.response import Response, json_response, retry_after
-from api.queue.forecast import FRONT_POLL_S, eta, eta_range
+from api.queue.forecast import FRONT_POLL_S, Doubt, doubt, eta, eta_range
+from api.queue.promises import WORTH_S, Promises
 from shared.errors import DaegiError, KeyReusedError, PlaceUnknownError
 from shared.line.replies import JoinCode, Joined, PollCode, Polled, Standing
 from shared.settings import Settings
@@ -38,9 +39,11 @@ _REFUSED: dict[int, type[DaegiError]] = {
 class Answers:
     """Answers to joins and polls."""
 
-    def __init__(self, signer: Signer, settings: Settings) -> None:
-        self._signer = signer
+    def __init__(self, signer: Signer, settings: Settings, promises: Promises) -> None:
+        self._signer, self._promises = signer, promises
         self._longest_poll = settings.heartbeat_ttl / 8
+        self._doubted: Standing | None = None
+        self._doubt = Doubt(0, 0, 0, 0, 0)
 
     def to_joins(
         self, event_id: str, joined: Sequence[Joined], standing: Standing
@@ -77,15 +80,15 @@ class Answers:
             seconds = eta(place, standing) if code == waiting else 0.0
             after = self.poll_after_ms(place, seconds, standing)
             status, ready = _STATUS[code]
-            token, waited = sign(event_id, ticket, now), now - ticket // 1000
-            answers.append(_told(status, token, place, seconds, standing, waited, ready, after, approximate))
+            token = sign(event_id, ticket, now)
+            answers.append(self._told(status, ticket, token, place, seconds, standing, now, ready, after, approximate))
         return answers
 
     def from_memory(self, ticket: int, token: str, position: int, standing: Standing, now: int) -> Response:
         """The answer to a poll under a lease, whose token stays valid; `now` in ms."""
         seconds = eta(position, standing)
         after = self.poll_after_ms(position, seconds, standing)
-        return _told("waiting", token, position, seconds, standing, now - ticket // 1000, False, after, True)
+        return self._told("waiting", ticket, token, position, seconds, standing, now, False, after, True)
 
     def poll_after_ms(self, position: int, seconds: float | None, standing: Standing) -> int:
         """When somebody with this ETA polls again: in the first five places, and near their turn, after 2 s, else after
@@ -106,20 +109,30 @@ class Answers:
         wished = min(wished, self._longest_poll)
         return int(wished * (800 + 200 * random.random())) or 1
 
-
-def _told(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
-    status: Status,
-    token: str,
-    position: int,
-    seconds: float | None,
-    standing: Standing,
-    waited: int,
-    ready: bool,
-    after: int,
-    approximate: bool,
-) -> Response:
-    eta_sec = None if seconds is None else math.ceil(seconds)
-    waiting_time = waited // 1000 if waited > 0 else 0
-    between = eta_range(seconds, position, standing)
-    answer = StatusResponse(status, token, position, eta_sec, between, waiting_time, ready, after, approximate)
-    return json_response(200, answer, retry_after(-(-after // 1000)))
+    def _told(  # noqa: PLR0917 - called for every poll, and positional arguments cost less
+        self,
+        status: Status,
+        ticket: int,
+        token: str,
+        position: int,
+        seconds: float | None,
+        standing: Standing,
+        now: int,
+        ready: bool,
+        after: int,
+        approximate: bool,
+    ) -> Response:
+        if standing is not self._doubted:
+            # A batch has one standing, and so has a second of polls from memory.
+            self._doubted, self._doubt = standing, doubt(standing)
+        between = eta_range(seconds, self._doubt)
+        if seconds is None or between is None:
+            eta_sec = None
+        else:
+            eta_sec = math.ceil(seconds)
+            if seconds > WORTH_S:
+                self._promises.note(ticket, seconds, between, now)
+        waited = now - ticket // 1000
+        waiting_time = waited // 1000 if waited > 0 else 0
+        answer = StatusResponse(status, token, position, eta_sec, between, waiting_time, ready, after, approximate)
+        return json_response(200, answer, retry_after(-(-after // 1000)))

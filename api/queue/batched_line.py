@@ -9,6 +9,7 @@ import structlog
 from api.http.errors import UnexpectedError
 from api.http.response import Response
 from api.queue.answers import Answers
+from api.queue.promises import Promises
 from api.serving.batcher import AnswerT, Batcher, Deliver, Flush, RequestT, logged
 from api.serving.clock import RedisClock
 from api.serving.load_shedding import PendingLimit
@@ -51,6 +52,7 @@ class BatchedLine:
         line: Line,
         *,
         answers: Answers,
+        promises: Promises,
         clock: RedisClock,
         pulse: Pulse,
         outbox: WorkerOutbox,
@@ -58,7 +60,7 @@ class BatchedLine:
         pending: PendingLimit,
         metrics: Metrics,
     ) -> None:
-        self._line, self._answers, self._clock = line, answers, clock
+        self._line, self._answers, self._promises, self._clock = line, answers, promises, clock
         self._pulse, self._outbox, self._positions, self._pending = pulse, outbox, positions, pending
         self._open_events, self._max_events = settings.open_events, settings.max_events
         self._log_batches, self._max_batch = settings.log_level == "debug", settings.max_batch
@@ -152,6 +154,10 @@ class BatchedLine:
             standing, entered = await self._line.enter(event_id, tickets, grace=self._pulse.grace)
         deliver([(one, standing) for one in entered])
         self._observe(event_id, standing, any(one.code != EnterCode.GONE for one in entered))
+        changed = self._positions.changed(event_id)
+        for ticket, one in zip(tickets, entered, strict=True):
+            if one.code == EnterCode.GRANTED:
+                self._promises.settle(ticket, one.entered, changed)
 
     async def _flush_leaves(self, event_id: str, tickets: list[int], deliver: "Deliver[None]") -> None:
         with self._translated(event_id):

@@ -1,6 +1,7 @@
-"""How long somebody waits: a figure, and the range in which the truth lies for nine promises of ten over 30 s."""
+"""How long somebody waits: one figure, and the range in which the truth lies for nine of ten promises over 30 s."""
 
 import math
+from typing import NamedTuple
 
 from api.contract.schemas import MAX_ETA
 from shared.line.replies import MOST_SEEN, Standing
@@ -8,11 +9,13 @@ from shared.line.replies import MOST_SEEN, Standing
 FRONT_POLL_S = 2.0
 """Seconds between polls at the front (shared/line/DESIGN.md, "Polling, leases and the position index")."""
 
-_Z = 1.645
-"""Standard deviations on either side of the middle between which nine of ten lie."""
+_POLL_S = FRONT_POLL_S / 2
+"""From a call until the next poll, on average."""
 
-_PRIOR = 5
-"""Turns that are taken up before any are seen, as in lib/speed.lua."""
+_SHORTEST_S = 1e-6
+
+_Z = 1.645
+"""Standard deviations to each side within which nine of ten lie."""
 
 
 def eta(position: int, standing: Standing) -> float | None:
@@ -22,28 +25,78 @@ def eta(position: int, standing: Standing) -> float | None:
     if standing.paused or standing.damaged or (missing > 0 and min(standing.rate, standing.eta_rate) <= 0):
         return None
     # Whoever is called learns of it with their next poll.
-    return min(FRONT_POLL_S / 2 + missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0
+    return min(_POLL_S + missing / standing.eta_rate, MAX_ETA) if missing > 0 else 0.0
 
 
-def eta_range(seconds: float | None, position: int, standing: Standing) -> tuple[int, int] | None:
+class Doubt(NamedTuple):
+    """How sure waits are in one standing: the range is, of the time until somebody is called,
+
+        low - r to min(high + r, most) times as much,     r = sqrt(common + each / seconds)
+
+    `common` is what is not known of everybody in front, `each` what those may do by chance who are called in a second.
+    """
+
+    low: float
+    high: float
+    most: float
+    common: float
+    each: float
+
+
+def doubt(standing: Standing) -> Doubt:
+    """Where a wait can turn out otherwise than promised. Figures without another source are the 5th and 95th
+    percentiles of true by promised waits in `python -m tests.load.promises`, whose results are in tests/load/README.md.
+
+    Without a cap a wait is as long as the rate makes it if everybody in front enters: a bound that only a new rate, a
+    pause or an outage breaks. It is shorter by those who *vanish* or *never enter*. Their share is counted over the
+    last turns (lib/speed.lua), so the range is Wilson's interval for as many turns as were seen (E. B. Wilson,
+    "Probable inference", JASA 22, 1927) and for those in front. Before any turn was seen it goes from a third of the
+    bound to the bound.
+
+    Where the burst may bound the calls (`held`), it depends on how long those hold theirs who do not enter, 2 to 4 s,
+    and most of those in front were such people: the others behind them may all enter.
+
+    Under a full *cap* a wait goes by how long sessions last (lib/stays.lua). The fewer of those inside were seen to
+    leave, the less is known: people who came in together leave together, first those who are quick, and nobody for a
+    while if all take their time. Once everybody inside came after somebody else, the range is as wide as stays differ.
+
+    The *rates over 1, 5 and 15 minutes* are no source: they begin with what the burst let in, and a window that is long
+    enough for little noise lags (shared/line/DESIGN.md, "The door").
+    """
+    rate = standing.eta_rate
+    if min(rate, standing.rate) <= 0:
+        return Doubt(0, 0, 0, 0, 0)
+    if standing.capped:
+        new = 1 - standing.seen / MOST_SEEN
+        early = new**8
+        return Doubt(0.85 - 0.2 * new - 0.62 * early, 1.2 + 0.6 * new + 2.5 * early, math.inf, 0, 0.5 / rate)
+    if standing.held:
+        return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, 0, 0)
+    share = min(1, standing.rate / rate)
+    # As if one turn had been seen: with none, nothing could be said.
+    turns, spread = standing.seen + 1, share * (1 - share)
+    z2 = _Z * _Z / turns
+    middle = (share + z2 / 2) / (1 + z2)
+    half = _Z / (1 + z2) / share
+    return Doubt(
+        0.99 * middle / share,
+        1.03 * middle / share,
+        1.03 / share,
+        half * half * (spread / turns + z2 / (4 * turns)),
+        (_Z / share) ** 2 * spread / rate,
+    )
+
+
+def eta_range(seconds: float | None, doubt: Doubt) -> tuple[int, int] | None:
+    """From how many to how many seconds somebody waits whose eta() is `seconds`: [0, 0] if they need not wait, None
+    while nobody can enter. `doubt` is that of the standing, for everybody in it: it takes longer than a range (0.4 us).
+    """
     if not seconds:
         return None if seconds is None else (0, 0)
-    missing, share, seen = position - standing.tokens, standing.rate / standing.eta_rate, standing.seen
-    if share > 1.0001:
-        new = 1 - seen / MOST_SEEN
-        sampling = 1 / math.sqrt(max(missing, 1))
-        low = seconds * math.exp(-0.13 - 0.3 * new - 0.7 * new**4 - sampling)
-        high = seconds * math.exp(0.13 + 0.8 * new + sampling)
-    elif standing.held:
-        low, high = seconds * 0.88, seconds * 1.28
-    else:
-        share = min(share, 1)
-        seen += _PRIOR
-        z2 = _Z * _Z / seen
-        spread = share * (1 - share)
-        middle = (share + z2 / 2) / (1 + z2)
-        half = math.sqrt((spread / seen + z2 / (4 * seen)) / (1 + z2) ** 2 + spread / missing) * _Z
-        low = seconds * (middle - half) / share
-        high = seconds * min(middle + half, 1) / share
-        low, high = low * 0.99, high * 1.01
-    return max(0, math.floor(low - 1)), min(math.ceil(max(high, seconds) + 1), MAX_ETA)
+    low, high, most, common, each = doubt
+    # The second before the next poll may be none, or two.
+    bound = seconds - _POLL_S or _SHORTEST_S
+    r = math.sqrt(common + each / bound)
+    shortest = int(bound * (low - r)) if low > r else 0
+    longest = int(bound * min(high + r, most) + FRONT_POLL_S) + 1
+    return (shortest, longest) if longest < MAX_ETA else (min(shortest, MAX_ETA), MAX_ETA)

@@ -99,6 +99,11 @@ class PositionCache:
         cached, now = self._events.get(event_id), self._clock.now()
         return "" if cached is None or now is None else cached.slips.reason(now)
 
+    def changed(self, event_id: str) -> int:
+        """When the event was last seen paused or its rate changed, in ms: what was promised before it is void."""
+        cached = self._events.get(event_id)
+        return cached.slips.changed if cached else 0
+
     def somebody_waits(self, event_id: str) -> bool:
         """Whether there was a line a moment ago, as far as this process knows."""
         standing, now = self.standing(event_id), self._clock.now()

@@ -18,13 +18,14 @@ SLOWER = 0.85
 class Slips:
     """What has held up one event's line of late; for `remembered` s, in which everybody hears of it."""
 
-    __slots__ = ("_last", "_pace", "_reason", "_remembered_ms", "_since")
+    __slots__ = ("_last", "_pace", "_reason", "_remembered_ms", "_since", "changed")
 
     def __init__(self, standing: Standing, remembered: float) -> None:
         self._remembered_ms = remembered * 1000
         self._last, self._pace = standing, standing.eta_rate
         self._reason: Reason = ""
-        self._since = 0
+        self._since = self.changed = 0
+        """`changed`: when the rate was last changed, or the event last seen paused, in ms; 0 for never."""
 
     def observe(self, standing: Standing) -> None:
         """Compares with the standings before; older ones than the last are passed over."""
@@ -35,18 +36,23 @@ class Slips:
             # Nobody was promised anything.
             self._pace = standing.eta_rate
         self._last = standing
+        if standing.paused or standing.rate != last.rate:
+            self.changed = standing.now
         if standing.paused:
-            self._told("paused", standing)
-        elif standing.rate < last.rate:
-            self._told("rate_changed", standing)
-        elif standing.eta_rate < standing.rate and standing.eta_rate < self._pace * SLOWER:
-            self._told("cap", standing)
-        elif standing.eta_rate > self._pace:
+            self._told("paused", standing.now)
             self._pace = standing.eta_rate
+        elif standing.rate < last.rate:
+            self._told("rate_changed", standing.now)
+            self._pace = standing.eta_rate
+        elif standing.capped and standing.eta_rate < self._pace * SLOWER:
+            # Somebody who was promised the fastest pace may still wait.
+            self._told("cap", standing.now)
+        else:
+            self._pace = max(self._pace, standing.eta_rate)
 
     def reason(self, now: int) -> Reason:
         """Why waits have become longer, '' if nothing is known of it; `now` in ms."""
         return self._reason if now - self._since < self._remembered_ms else ""
 
-    def _told(self, reason: Reason, standing: Standing) -> None:
-        self._reason, self._since, self._pace = reason, standing.now, standing.eta_rate
+    def _told(self, reason: Reason, now: int) -> None:
+        self._reason, self._since = reason, now

@@ -80,9 +80,9 @@ class RelogCode(IntEnum):
 class Standing(NamedTuple):
     """How an event stands: now in ms on Redis's clock, rates in people/s.
 
-    `tokens` are the openings: tokens of the bucket or free slots, whichever are fewer. If `eta_rate` is below `rate`, a
-    cap decides. `held`: calls that nobody takes up may bound it. `seen`, at most MOST_SEEN: how many turns it rests on,
-    or under a cap how many of MOST_SEEN inside were seen to leave.
+    `tokens` are the openings: tokens of the bucket or free slots, whichever are fewer. `held` and `capped`: what may
+    bound `eta_rate` is calls that nobody takes up, or a full cap. `seen`, at most MOST_SEEN: how many turns it rests
+    on, or under a cap how many of MOST_SEEN inside were seen to leave.
     """
 
     now: int
@@ -95,6 +95,7 @@ class Standing(NamedTuple):
     eta_rate: float
     waiting: int
     held: bool
+    capped: bool
     seen: int
 
     @classmethod
@@ -112,7 +113,8 @@ class Standing(NamedTuple):
             float(eta_rate),
             int(waiting),
             bool(flags & 8),
-            flags >> 4,
+            bool(flags & 16),
+            flags >> 5,
         )
 
 

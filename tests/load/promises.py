@@ -1,264 +1,27 @@
 """How true promised waits are, and how much of the rate comes in: `python -m tests.load.promises`.
 
-Simulated crowds on the real scripts and a clock that the simulation moves. They poll when the api would tell them to;
-a sweep comes every 5 s and an index every second. The table has a row for each scenario:
+Simulated crowds (tests/support/simulated_crowd.py). The table has a row for each scenario:
 
     in/s        people let in per second, from 20 s after the first join until a tenth is left; and of the rate
-    first poll  waits of at least 5 s that were promised at somebody's first poll: how many; by how much of the true
-                wait they were off, median and 90th percentile; and the median of promised / true: above 1 is too long
-    every poll  the same of all promises, after the last change of settings
+    at first    waits of at least 5 s that were promised when people joined: how many; by how much of the true wait
+                they were off, median and 90th percentile; and the median of promised / true: above 1 is too long
+    at all      the same of all promises, after the last change of settings
+    ranges      promises of more than 30 s in whose time no setting was changed: how many; in how many the truth lay in
+                the range; its median width, by its middle; and how many were followed by a later end than the range
+                has, without a reason
     late        the longest, in s, that somebody came in after somebody behind them, beyond the pause before their poll
 """
 
 import argparse
 import asyncio
-import heapq
-import random
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
 
-from api.queue.answers import Answers
-from api.queue.forecast import eta
 from shared.dev.redis_server import RedisServer
-from shared.line.line import Join, Line, Renewal
-from shared.line.replies import EnterCode, PollCode, Standing
-from shared.redis.connect import connect
-from shared.settings import Settings
-from shared.tokens.signer import Signer
+from tests.support.simulated_crowd import Change, Crowd, Inside, Kept, Outcome, Scenario
 
-EVENT = "promises"
-STEP = 0.1
-"""Seconds by which the clock is moved."""
-BATCH, ENTERS = 256, 100
 SETTLED, WORTH = 20.0, 5.0
-
-
-class Change(NamedTuple):
-    """What an operator does, so many seconds after the first join."""
-
-    at: float
-    settings: dict[str, str]
-
-
-class Inside(NamedTuple):
-    """A cap, and how people behave who are inside: times in s.
-
-    `stay` is the mean of the time in which they make requests, `spread` its standard deviation by the mean. Afterwards
-    the share `release` gives the place back at once, the others' sessions run out. The share `lost` never arrives.
-    """
-
-    max_active: int
-    session_ttl: float
-    stay: float
-    spread: float = 1.0
-    release: float = 0.5
-    lost: float = 0.05
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A crowd of which some vanish (they never poll), some hoard (they poll for ever and never enter) and some leave.
-
-    `within` is the time in which they join, in s; `vanish`, `hoard` and `leave` are shares, `patience` is the mean of
-    the time after which those leave who do, in s.
-    """
-
-    name: str
-    people: int
-    within: float
-    rate: float
-    burst: float
-    vanish: float = 0.0
-    hoard: float = 0.0
-    leave: float = 0.0
-    patience: float = 60.0
-    inside: Inside | None = None
-    hoarders_in_front: int = 0
-    gone_in_front: int = 0
-    changes: tuple[Change, ...] = ()
-    workers: bool = True
-
-
-class Promise(NamedTuple):
-    """What somebody was told: times in s."""
-
-    when: float
-    position: int
-    standing: Standing
-    wait: float
-    reason: str = ""
-
-
-@dataclass
-class Outcome:
-    """What became of a crowd; times in s since the first join."""
-
-    promised: dict[int, list[Promise]] = field(default_factory=dict)
-    admitted: dict[int, float] = field(default_factory=dict)
-    paused: dict[int, float] = field(default_factory=dict)
-    """How long they waited before their last poll."""
-
-    def promises(self, since: float, polls: int | None) -> Iterator[tuple[float, float]]:
-        """Promised and true waits, of so many polls of each, from a time on."""
-        for ticket, promised in self.promised.items():
-            for promise in promised[:polls]:
-                true = self.admitted.get(ticket, 0) - promise.when
-                if promise.when >= since and true >= WORTH:
-                    yield promise.wait, true
-
-    def overtaken(self) -> float:
-        """The longest wait after somebody behind them came in, beyond the pause before the last poll."""
-        longest, first_behind = 0.0, float("inf")
-        for ticket in sorted(self.admitted, reverse=True):
-            longest = max(longest, self.admitted[ticket] - first_behind - self.paused[ticket])
-            first_behind = min(first_behind, self.admitted[ticket])
-        return longest
-
-
-class Crowd:
-    """People of one scenario."""
-
-    def __init__(self, scenario: Scenario, url: str, seed: int) -> None:
-        self._scenario, self._random = scenario, random.Random(seed)
-        self._settings = Settings.model_validate(
-            {"redis_url": url, "admit_rate": scenario.rate, "admit_burst": scenario.burst}
-        )
-        self._now, self.seconds = 1_800_000_000_000_000, 0.0
-        self._redis = connect(self._settings, "promises")
-        self._line = Line(self._redis, self._settings, lambda: self._now)
-        self._answers = Answers(Signer(["promises" * 8]), self._settings)
-        self._due: list[tuple[float, int]] = []
-        self._pause: dict[int, float] = {}
-        self._enters: set[int] = set()
-        self._leaving: list[tuple[float, int]] = []
-        self._sessions: list[tuple[float, int]] = []
-        self._passes: dict[int, tuple[Renewal, float, bool]] = {}
-        self._gone: set[int] = set()
-        self.outcome = Outcome()
-
-    async def run(self) -> Outcome:
-        """Until everybody is in who wants to be."""
-        await self._redis.command("FLUSHALL")
-        scenario, joined, ticks = self._scenario, 0, 0
-        changes = list(scenario.changes)
-        if inside := scenario.inside:
-            cap = {"max_active": str(inside.max_active), "session_ttl": str(int(inside.session_ttl * 1000))}
-            await self._line.configure(EVENT, cap)
-        while joined < scenario.people or len(self.outcome.admitted) < len(self._enters):
-            while changes and changes[0].at <= self.seconds:
-                await self._line.configure(EVENT, changes.pop(0).settings)
-            arrived = min(scenario.people, 1 + int(scenario.people * self.seconds / scenario.within))
-            if arrived > joined:
-                await self._join(joined, arrived)
-                joined = arrived
-            await self._leave()
-            await self._stay()
-            await self._poll()
-            if scenario.workers and ticks % 10 == 0:
-                await self._line.publish_index(EVENT)
-            if scenario.workers and ticks % 50 == 0:
-                await self._line.reap(EVENT, interrupted=0, longest_gap=30_000)
-            ticks += 1
-            self._now += int(STEP * 1_000_000)
-            self.seconds = ticks * STEP
-            if self.seconds > 7200:
-                break
-        await self._redis.aclose()
-        return self.outcome
-
-    async def _join(self, start: int, end: int) -> None:
-        scenario = self._scenario
-        for first in range(start, end, BATCH):
-            number = min(BATCH, end - first)
-            done = await self._line.enqueue(EVENT, [Join(b"", b"")] * number, True)
-            await self._line.confirm(EVENT, [one.ticket for one in done.joined], done.standing.now, note_activity=True)
-            for place, (_, ticket, position) in enumerate(done.joined, first):
-                fate = self._random.random()
-                if place < scenario.gone_in_front or fate < scenario.vanish:
-                    continue
-                if place >= scenario.hoarders_in_front and fate >= scenario.vanish + scenario.hoard:
-                    if fate > 1 - scenario.leave:
-                        when = self.seconds + self._random.expovariate(1 / scenario.patience)
-                        heapq.heappush(self._leaving, (when, ticket))
-                    else:
-                        self._enters.add(ticket)
-                self._comes_back(ticket, position, eta(position, done.standing), done.standing)
-
-    async def _leave(self) -> None:
-        leaving = []
-        while self._leaving and self._leaving[0][0] <= self.seconds:
-            leaving.append(heapq.heappop(self._leaving)[1])
-        if leaving:
-            await self._line.leave(EVENT, leaving)
-            self._gone.update(leaving)
-
-    def _arrive(self, ticket: int, until: int, entered: int) -> None:
-        inside = self._scenario.inside
-        if inside is None or self._random.random() < inside.lost:
-            return
-        shape = 1 / inside.spread**2
-        ends = self.seconds + self._random.gammavariate(shape, inside.stay / shape)
-        self._passes[ticket] = (Renewal(ticket, until, entered), ends, self._random.random() < inside.release)
-        heapq.heappush(self._sessions, (self.seconds, ticket))
-
-    async def _stay(self) -> None:
-        """Renews the passes of those inside, and releases those who have done what they came for."""
-        inside, renewed, released = self._scenario.inside, [], []
-        while inside and self._sessions and self._sessions[0][0] <= self.seconds:
-            ticket = heapq.heappop(self._sessions)[1]
-            one, ends, releases = self._passes[ticket]
-            if ends > self.seconds:
-                renewed.append(one)
-                heapq.heappush(self._sessions, (min(ends, self.seconds + inside.session_ttl / 6), ticket))
-            elif releases:
-                released.append(ticket)
-        for start in range(0, len(renewed), BATCH):
-            chunk = renewed[start : start + BATCH]
-            for one, until in zip(chunk, (await self._line.renew(EVENT, chunk)).ends, strict=True):
-                _, ends, releases = self._passes[one.ticket]
-                self._passes[one.ticket] = (one._replace(until=until), ends, releases)
-        for start in range(0, len(released), 100):
-            await self._line.release(EVENT, released[start : start + 100])
-
-    def _comes_back(self, ticket: int, position: int, seconds: float | None, standing: Standing) -> None:
-        self._pause[ticket] = self._answers.poll_after_ms(position, seconds, standing) / 1000
-        heapq.heappush(self._due, (self.seconds + self._pause[ticket], ticket))
-
-    async def _poll(self) -> None:
-        due = []
-        while self._due and self._due[0][0] <= self.seconds:
-            ticket = heapq.heappop(self._due)[1]
-            if ticket not in self._gone:
-                due.append(ticket)
-        for start in range(0, len(due), BATCH):
-            tickets = due[start : start + BATCH]
-            standing, polled = await self._line.poll(EVENT, tickets)
-            ready = []
-            for ticket, (code, position) in zip(tickets, polled, strict=True):
-                if code == PollCode.READY and ticket in self._enters:
-                    ready.append(ticket)
-                    continue
-                if code == PollCode.GONE:
-                    continue
-                wait = eta(position, standing) if code == PollCode.WAITING else 0.0
-                if ticket in self._enters and wait is not None:
-                    self.outcome.promised.setdefault(ticket, []).append(Promise(self.seconds, position, standing, wait))
-                self._comes_back(ticket, position, wait, standing)
-            for first in range(0, len(ready), ENTERS):
-                await self._enter(ready[first : first + ENTERS])
-
-    async def _enter(self, tickets: Sequence[int]) -> None:
-        standing, entered = await self._line.enter(EVENT, tickets)
-        for ticket, one in zip(tickets, entered, strict=True):
-            if one.code == EnterCode.GRANTED:
-                self.outcome.admitted[ticket] = self.seconds
-                self._arrive(ticket, one.until, one.entered)
-                self.outcome.paused[ticket] = self._pause[ticket]
-            else:
-                self._comes_back(ticket, one.position, eta(one.position, standing), standing)
-
 
 BIG = Scenario("everybody enters", people=6000, within=1, rate=50, burst=200)
 AWAY = replace(BIG, people=5000, within=20, burst=500, vanish=0.3, hoard=0.3)
@@ -322,11 +85,20 @@ def _row(scenario: Scenario, outcome: Outcome) -> str:
     settled = sum(SETTLED <= when < end for when in times)
     speed = settled / (end - SETTLED) if end > SETTLED + WORTH else 0.0
     share = f"{speed:6.1f} {speed / scenario.rate:5.0%}" if speed and not scenario.changes else f"{'-':>6} {'-':>5}"
-    columns = _errors(list(outcome.promises(since, 1))), _errors(list(outcome.promises(since, None)))
-    return f"{scenario.name:38} {share}  {columns[0]}  {columns[1]}  {outcome.overtaken():5.1f}"
+    errors = (_errors(list(outcome.promises(since, polls, WORTH))) for polls in (1, None))
+    columns = "  ".join([share, *errors, _ranges(list(outcome.ranges()))])
+    return f"{scenario.name:38} {columns}  {outcome.overtaken():5.1f}"
 
 
-def _errors(promises: list[tuple[float, float]]) -> str:
+def _ranges(ranges: Sequence[Kept]) -> str:
+    if not ranges:
+        return f"{0:6} {'-':>4} {'-':>5} {'-':>5}"
+    kept = sum(one.kept for one in ranges) / len(ranges)
+    width = statistics.median(2 * (high - low) / (high + low) for (_, _, low, high, _), _, _ in ranges)
+    return f"{len(ranges):6} {kept:4.0%} {width:5.0%} {sum(one.rose for one in ranges):5}"
+
+
+def _errors(promises: Sequence[tuple[float, float]]) -> str:
     if len(promises) < 2:
         return f"{len(promises):6} {'-':>5} {'-':>5} {'-':>5}"
     off = sorted(abs(promised - true) / true for promised, true in promises)
@@ -334,20 +106,25 @@ def _errors(promises: list[tuple[float, float]]) -> str:
     return f"{len(off):6} {off[len(off) // 2]:5.0%} {off[int(len(off) * 0.9)]:5.0%} {ratio:5.2f}"
 
 
-async def main(only: str, seed: int) -> None:
+async def main(only: str, seeds: Sequence[int]) -> None:
     """Prints the table."""
-    print(f"{'':38} {'in/s':>6} {'':5}  {'first':>6} {'off':>5} {'p90':>5} {'ratio':>5}", end="")
-    print(f"  {'every':>6} {'off':>5} {'p90':>5} {'ratio':>5}  {'late':>5}")
+    print(f"{'':38} {'in/s':>6} {'':5}", end="")
+    for name in ("first", "all"):
+        print(f"  {name:>6} {'off':>5} {'p90':>5} {'ratio':>5}", end="")
+    print(f"  {'ranges':>6} {'kept':>4} {'width':>5} {'rose':>5}  {'late':>5}")
+    ranges: list[Kept] = []
     with RedisServer() as server:
         for scenario in SCENARIOS:
-            if only in scenario.name:
-                crowd = Crowd(scenario, server.url, seed)
-                print(_row(scenario, await crowd.run()), flush=True)
+            for seed in seeds if only in scenario.name else ():
+                outcome = await Crowd(scenario, server.url, seed).run()
+                ranges += outcome.ranges()
+                print(_row(scenario, outcome), flush=True)
+    print(f"{'all':38} {_ranges(ranges):>78}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="the scenarios with this in their name")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="NUMBER")
     options = parser.parse_args()
-    asyncio.run(main(options.only, options.seed))
+    asyncio.run(main(options.only, options.seeds))

@@ -83,6 +83,7 @@ class Standing(NamedTuple):
     """None where it depends on what was measured."""
     waiting: int
     held: bool | None
+    capped: bool | None
     seen: int | None
     """None as for eta_rate."""
 
@@ -210,6 +211,7 @@ class Event:
             self._eta_rate(),
             len(self.line),
             self._held(),
+            None if self.cap is not None else False,
             None if self.cap is not None else min(1000, int(self.state.turns_seen)),
         )
         self.state = state

@@ -74,8 +74,8 @@ local function entries_per_second(event)
 end
 
 -- People per second by which the line gets shorter in front of somebody, as far as the last turns tell: only those who
--- enter take a token, so the more stay away, the faster it goes. Then whether the burst may bound it, and how much it
--- rests on: turns, or, if the cap decides, how many of a thousand inside were seen to leave.
+-- enter take a token, so the more stay away, the faster it goes. Then whether the burst may bound it, whether the cap
+-- does, and how much it rests on: turns, or under a cap how many of a thousand inside were seen to leave.
 local MOST_SEEN = 1000
 local function eta_rate(event)
   local entering, absences = event.state.entering or 1, event.state.absences or 0
@@ -86,5 +86,5 @@ local function eta_rate(event)
   local by_entries, by_burst = entries / entering, event.capacity / (entering + 3 * staying)
   local held = event.capacity / (entering + event.call_fresh / 1000 * staying) < by_entries
   local seen = min(MOST_SEEN, known and MOST_SEEN * known or event.state.turns_seen or 0)
-  return min(by_entries, by_burst) * (1 + absences), held, floor(seen)
+  return min(by_entries, by_burst) * (1 + absences), held, known ~= nil, floor(seen)
 end

@@ -1,0 +1,123 @@
+"""The wait and its range: what holds for every standing and place."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.contract.schemas import MAX_ETA
+from api.queue.forecast import FRONT_POLL_S, doubt, eta, eta_range
+from shared.line.replies import MOST_SEEN, Standing
+
+MOVING = Standing(
+    now=1_800_000_000_000,
+    damaged=False,
+    paused=False,
+    log_lost=False,
+    tokens=20.0,
+    rate=50.0,
+    head_speed=50.0,
+    eta_rate=50.0,
+    waiting=9000,
+    held=False,
+    capped=False,
+    seen=MOST_SEEN,
+)
+FULL = MOVING._replace(tokens=0.0, eta_rate=5.0, capped=True)
+
+
+@st.composite
+def standings(draw: st.DrawFn) -> Standing:
+    """What the scripts can answer: without a cap the line never moves more slowly than the rate."""
+    rate, capped = draw(st.floats(1e-6, 1e6)), draw(st.booleans())
+    by_rate = draw(st.floats(1e-6, 1e3)) if capped else draw(st.floats(1, 1e3))
+    return MOVING._replace(
+        tokens=draw(st.floats(-1e4, 1e4)),
+        rate=rate,
+        eta_rate=rate * by_rate,
+        held=draw(st.booleans()),
+        capped=capped,
+        seen=draw(st.integers(0, MOST_SEEN)),
+    )
+
+
+def told(position: int, standing: Standing) -> tuple[int, int]:
+    between = eta_range(eta(position, standing), doubt(standing))
+    assert between is not None
+    return between
+
+
+@given(st.integers(1, 10**7), standings())
+def test_the_wait_is_in_its_range_and_the_range_within_bounds(position: int, standing: Standing) -> None:
+    seconds = eta(position, standing)
+    assert seconds is not None
+    low, high = told(position, standing)
+    assert 0 <= low <= seconds <= high <= MAX_ETA
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6), standings())
+def test_nobody_is_told_of_an_earlier_end_than_somebody_in_front(front: int, more: int, standing: Standing) -> None:
+    first, second = told(front, standing), told(front + more, standing)
+    assert first[0] <= second[0]
+    assert first[1] <= second[1]
+
+
+@given(st.integers(1, 10**6), standings())
+def test_what_has_been_seen_makes_nothing_less_sure(position: int, standing: Standing) -> None:
+    (low, high), (later_low, later_high) = (
+        told(position, standing._replace(seen=seen)) for seen in (standing.seen // 2, standing.seen)
+    )
+    assert later_low >= low
+    assert later_high <= high
+
+
+@pytest.mark.parametrize("standing", [MOVING, FULL], ids=["moving", "full"])
+def test_who_may_enter_need_not_wait(standing: Standing) -> None:
+    assert told(20, standing._replace(tokens=20.0)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        MOVING._replace(paused=True),
+        MOVING._replace(damaged=True),
+        MOVING._replace(rate=0.0, eta_rate=0.0),
+        FULL._replace(eta_rate=0.0),
+    ],
+    ids=["paused", "damaged", "rate 0", "nobody may be inside"],
+)
+def test_while_nobody_is_let_in_there_is_no_range(standing: Standing) -> None:
+    assert eta(100, standing) is None
+    assert eta_range(None, doubt(standing)) is None
+
+
+def test_where_everybody_enters_the_range_is_little_more_than_the_pause_between_two_polls() -> None:
+    # 5000 people at 50 a second.
+    low, high = told(5020, MOVING)
+    assert 97 <= low <= 100 <= high <= 100 + 3 + FRONT_POLL_S + 1
+
+
+def test_without_a_cap_the_rate_is_a_bound() -> None:
+    for eta_rate in (50.0, 70.0, 200.0):
+        for seen in (0, 10, MOST_SEEN):
+            _, high = told(5020, MOVING._replace(eta_rate=eta_rate, seen=seen))
+            assert high <= 1.03 * 100 + FRONT_POLL_S + 1
+
+
+def test_before_anything_is_seen_a_third_of_the_bound_is_as_possible_as_all_of_it() -> None:
+    low, high = told(5020, MOVING._replace(seen=0))
+    assert low < 100 / 3
+    assert high >= 100
+
+
+def test_few_in_front_are_less_like_those_before_than_many() -> None:
+    few, many = (told(people, MOVING._replace(tokens=0.0, rate=1.0, eta_rate=2.0)) for people in (100, 10_000))
+    assert (few[1] - few[0]) / sum(few) > 2 * (many[1] - many[0]) / sum(many)
+
+
+def test_under_a_cap_the_first_who_leave_say_little() -> None:
+    unknown, known = told(500, FULL._replace(seen=0)), told(500, FULL)
+    assert unknown[0] == 0
+    assert unknown[1] > 400
+    # Of 100 s.
+    assert 75 <= known[0] <= 90
+    assert 110 <= known[1] <= 130
