@@ -53,6 +53,7 @@ class Listener:
         "due",
         "end_reason",
         "event_id",
+        "is_far",
         "lease",
         "look_at",
         "render",
@@ -82,6 +83,8 @@ class Listener:
         """When to look again where they stand."""
         self.due = 0.0
         """When to look again, or to keep the stream alive."""
+        self.is_far = False
+        """Whether their place came from memory the last time."""
         self.end_reason: End | None = None
         self._skipped, self._closed = skipped, closed
         self._loop = asyncio.get_running_loop()

@@ -240,11 +240,16 @@ class Live:
 
     async def _look(self, audience: _Audience, listeners: Sequence[Listener], now: float) -> list[Listener]:
         """Tells these from memory where they stand. Returns those who have to be polled for it."""
-        unsure = []
+        unsure, is_late = [], self._positions.is_late(audience.event_id)
         for i, listener in enumerate(listeners, 1):
             if i % _SLICE == 0:
                 await asyncio.sleep(0)
-            if not listener.end_reason and not self._told_from_memory(audience, listener, now):
+            if listener.end_reason or self._told_from_memory(audience, listener, now):
+                continue
+            if is_late and listener.is_far:
+                # Polling all of them, Redis would have even more to do.
+                self._schedule(audience, listener, now, _TICK_S)
+            else:
                 unsure.append(listener)
         return unsure
 
@@ -258,6 +263,7 @@ class Live:
         if placed is None or standing is None:
             return False
         position, _, ms, _ = placed
+        listener.is_far = True
         seconds = eta(position, standing)
         seen = self._seen(event_id, "waiting", position)
         if listener.notices(seen, seconds, now):
@@ -290,6 +296,7 @@ class Live:
                     self._tell(audience, listener, status, answer.body, now)
 
     def _tell(self, audience: _Audience, listener: Listener, status: StatusResponse, body: bytes, now: float) -> None:
+        listener.is_far = status.approximate
         seen = self._seen(audience.event_id, status.status, status.position)
         if listener.notices(seen, status.eta_sec, now):
             # Streams that break off together are not to come back together.

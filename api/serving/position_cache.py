@@ -19,8 +19,11 @@ EXACT_ZONE = 1000
 """Places at the front that are always polled exactly."""
 
 FRESH_MS = 3000
+LATE_MS = 10_000
 OUTAGE_MS = 60_000
-"""Maximum age of an index that places people: while Redis answers, and while it is unavailable."""
+"""Maximum age of an index: that places people, that is soon followed by another one, and that places people while
+Redis is unavailable.
+"""
 
 _RECENT_MS = 1000
 
@@ -139,6 +142,13 @@ class PositionCache:
         cached, now = self._events.get(event_id), self._clock.now()
         if cached is not None and now is not None:
             self._refetch(event_id, cached, now)
+
+    def is_late(self, event_id: str) -> bool:
+        """Whether the index places nobody at the moment, but will soon: the workers are a little behind."""
+        cached, now = self._events.get(event_id), self._clock.now()
+        if cached is None or cached.index is None or now is None:
+            return False
+        return FRESH_MS < now - cached.index.standing.now <= LATE_MS and not self._line.is_away(event_id)
 
     def last_known(self, event_id: str, ticket: int) -> int:
         """The place in a damaged line by the last index, 0 without one."""

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from tests.chaos.scenario import Scenario
-from tests.chaos.scenarios import api, linked, redis, rollout, visitors, worker
+from tests.chaos.scenarios import api, linked, listeners, redis, rollout, visitors, worker
 from tests.chaos.scenarios.fail_over import masters_killed
 
 SCENARIOS: Final = (
@@ -17,6 +17,7 @@ SCENARIOS: Final = (
     Scenario("redis-full", "no memory left in Redis, noeviction", 20, redis.full),
     Scenario("jobs-away", "job Redis gone or hung for two lives", 45, redis.jobs_away),
     Scenario("rollout", "a rolling restart, two versions", 30, rollout.rolling),
+    Scenario("listeners", "SIGKILL, SIGTERM under people who listen", 45, listeners.listen, times=8),
     Scenario("fail-over", "SIGKILL of a cluster's master, 1 ack", 80, partial(masters_killed, acks=1), times=20),
     Scenario("fail-over-bare", "SIGKILL of a cluster's master, no acks", 30, partial(masters_killed, acks=0)),
     Scenario("visitors", "SIGKILL of an api, a master, a worker; 200 inside", 200, visitors.come_and_go, times=3),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
 
+from tests.chaos.ear import Ear
 from tests.chaos.person import Person, World
 
 BACK_SECONDS: Final = 20.0
@@ -13,14 +14,17 @@ BACK_SECONDS: Final = 20.0
 
 
 class Crowd:
-    """People come until the block ends; then everybody gets the answer they wait for, and stops."""
+    """People come until the block ends; then everybody gets the answer they wait for, and stops.
 
-    def __init__(self, world: World, events: Sequence[str], rate: float) -> None:
+    `listening` is the share of those who listen instead of polling.
+    """
+
+    def __init__(self, world: World, events: Sequence[str], rate: float, listening: float = 0.0) -> None:
         self.people = 0
         self.unanswered = 0
         """People who still had no answer at the end."""
         self.seconds = 0.0
-        self._world, self._events, self._rate = world, events, rate
+        self._world, self._events, self._rate, self._listening = world, events, rate, listening
         self._living: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
         self._arrivals: asyncio.Task[None] | None = None
@@ -56,7 +60,8 @@ class Crowd:
         for _ in range(people):
             self.people += 1
             event = self._events[self.people % len(self._events)]
-            task = asyncio.create_task(Person(self._world, event, f"person-{self.people:06}").live())
+            kind = Ear if self._world.random.random() < self._listening else Person
+            task = asyncio.create_task(kind(self._world, event, f"person-{self.people:06}").live())
             self._living.add(task)
             task.add_done_callback(self._leave)
 

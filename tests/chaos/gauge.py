@@ -39,6 +39,8 @@ class Gauge:
     """503s, by kind."""
     broken: int = 0
     unconnected: int = 0
+    events: int = 0
+    """Told on streams."""
     _kinds: dict[str, _Kind] = field(default_factory=lambda: {kind: _Kind() for kind in KINDS})
 
     @contextmanager

@@ -136,7 +136,11 @@ class Person:
                 return
             if admitted:
                 self._world.ledger.miss(LOST, f"the reservation of ticket {place} is not given again", place.heard)
-            pause = POLL_SCALE * stands["poll_after_ms"] / 1000
+            pause = self._pause(stands)
+
+    def _pause(self, stands: dict[str, Any]) -> float:
+        """Seconds until they ask again."""
+        return float(POLL_SCALE * stands["poll_after_ms"] / 1000)
 
     async def _poll(self, place: Place) -> dict[str, Any] | None:
         asked = time.monotonic()

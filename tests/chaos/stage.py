@@ -142,15 +142,16 @@ class Stage:
         rate: float = RATE,
         events: Sequence[str] = (EVENT,),
         keep: float = 60,
+        listening: float = 0.0,
     ) -> AsyncIterator[Crowd]:
         """A crowd. When the block ends it gets its answers and stops, and its promises are audited.
 
         `redis` is the URL of the Redis with the lines, or a client of it. People reuse a connection within `keep`
-        seconds.
+        seconds; a share of them listens instead of polling.
         """
         client = Client(ports, keep)
         world = World(client, self.ledger, self.gauge, self.random)
-        self.crowd = Crowd(world, events, rate)
+        self.crowd = Crowd(world, events, rate, listening)
         self.begin()
         try:
             async with self.crowd:
