@@ -209,7 +209,11 @@ def _short(wait: Wait, texts: Texts) -> str:
 
 def _forms(wait: Wait, texts: Texts) -> Plural:
     if wait.low == 0:
-        return texts.less_than
+        return {
+            "minutes": texts.less_than_minutes,
+            "hours": texts.less_than_hours,
+            "days": texts.less_than_days,
+        }[wait.unit]
     return {"minutes": texts.minutes, "hours": texts.hours, "days": texts.days}[wait.unit]
 
 

@@ -10,7 +10,7 @@ Unit = Literal["minutes", "hours", "days"]
 
 
 class Wait(NamedTuple):
-    """From `low` to `high` of a unit; `low` is 0 when it is less than one minute."""
+    """From `low` to `high` of a unit. Of a range that begins near 0, or is very wide, `low` is 0: less than `high`."""
 
     unit: Unit
     low: int
@@ -24,7 +24,7 @@ def rounded(low_s: float, high_s: float) -> Wait:
         return Wait("minutes", 0, 1)
     if high <= _MOST_MINUTES:
         step = 1 if high < 20 else 5 if high < 60 else 10
-        return Wait("minutes", max(1, math.floor(low / step) * step), math.ceil(high / step) * step)
+        return Wait("minutes", math.floor(low / step) * step, math.ceil(high / step) * step)
     if high <= _MOST_HOURS * 60:
-        return Wait("hours", max(1, math.floor(low / 60)), math.ceil(high / 60))
-    return Wait("days", max(1, math.floor(low / 1440)), math.ceil(high / 1440))
+        return Wait("hours", math.floor(low / 60), math.ceil(high / 60))
+    return Wait("days", math.floor(low / 1440), math.ceil(high / 1440))

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from api.room.texts import texts_in
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.browser.conftest import CLOSED, LOST, ONE_LOOP, OPEN, Operator, People
 from tests.browser.site import Site
@@ -46,6 +47,17 @@ async def test_a_place_a_pause_and_the_turn_are_told_without_polls(people: Peopl
         await tab.is_inside()
     totals = await operator.totals()
     assert (totals["joined"], totals["admitted"]) == (3, 2)
+
+
+async def test_why_a_wait_grows_is_told_without_polls(people: People, operator: Operator) -> None:
+    await operator.declare(rate=0.01, burst=1)
+    await (await (await people.somebody()).tab()).ask_for()
+    tab = await (await people.somebody(trouble=True)).tab()
+    await tab.listens()
+    await tab.page.wait_for_selector("#wait b")
+    await operator.declare(rate=0.001)
+    await tab.says("trouble", texts_in("en").reasons["rate_changed"])
+    await tab.is_well("rate-changed")
 
 
 async def test_a_place_that_is_gone_is_told(people: People, operator: Operator) -> None:

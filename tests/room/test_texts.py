@@ -49,7 +49,10 @@ def test_numbers_stand_in_the_texts_that_have_them_and_in_no_other(name: str) ->
 def test_a_language_has_exactly_the_plurals_that_its_grammar_has(name: str) -> None:
     forms = {"en": 1, "de": 1, "es": 2, "fr": 2}.get(name, 0)
     texts = texts_in(name)
-    for field in ("minutes", "hours", "days", "less_than", "ahead", "ahead_about"):
+    for field in (
+        *("minutes", "hours", "days", "less_than_minutes", "less_than_hours", "less_than_days"),
+        *("ahead", "ahead_about"),
+    ):
         plural: Plural = getattr(texts, field)
         assert bool(plural.one) + bool(plural.many) == forms, field
 

@@ -24,10 +24,10 @@ export function rounded(lowSeconds, highSeconds) {
   if (high <= 1) return { unit: "minutes", low: 0, high: 1 };
   if (high <= 180) {
     const step = high < 20 ? 1 : high < 60 ? 5 : 10;
-    return { unit: "minutes", low: Math.max(1, Math.floor(low / step) * step), high: Math.ceil(high / step) * step };
+    return { unit: "minutes", low: Math.floor(low / step) * step, high: Math.ceil(high / step) * step };
   }
   const [unit, size] = high <= 48 * 60 ? ["hours", 60] : ["days", 1440];
-  return { unit, low: Math.max(1, Math.floor(low / size)), high: Math.ceil(high / size) };
+  return { unit, low: Math.floor(low / size), high: Math.ceil(high / size) };
 }
 
 /** Texts with their numbers and plurals. */
@@ -44,7 +44,7 @@ export function speaker(texts) {
     number,
     /** The wait in three parts (before, number, after), as a sentence, and in short for the tab. */
     wait(range) {
-      const forms = range.low === 0 ? texts.less_than : texts[range.unit];
+      const forms = texts[range.low === 0 ? `less_than_${range.unit}` : range.unit];
       const [before, after] = form(forms, range.high).split("{n}");
       const spoken =
         range.low === 0 || range.low === range.high

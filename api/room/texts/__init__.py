@@ -73,8 +73,9 @@ class Texts(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True, k
     minutes: Plural
     hours: Plural
     days: Plural
-    less_than: Plural
-    """Less than `{n}` minutes."""
+    less_than_minutes: Plural
+    less_than_hours: Plural
+    less_than_days: Plural
     no_eta: str
     range: str
     """From `{low}` to `{high}`, for the ear; the eye sees them with a dash."""
