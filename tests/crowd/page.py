@@ -154,7 +154,7 @@ def _was_away(story: Story) -> bool:
 
 
 def _promises(ledger: Ledger) -> str:
-    told = _some(list(kept_promises(ledger.stories)))
+    told = _some(list(kept_promises(ledger.stories, ledger.shut)))
     bars = [(served, one.low, one.high) for one, served in told if one.low is not None and one.high is not None]
     dots = Dots(
         "a promise, and its range" if bars else "a promise", "a", [(served, one.eta or 0) for one, served in told], bars
