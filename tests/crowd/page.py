@@ -162,6 +162,8 @@ def _was_away(story: Story) -> bool:
 
 def _promises(ledger: Ledger) -> str:
     told = _some(list(kept_promises(ledger.stories, ledger.shut)))
+    if not told:
+        return f"<figure><figcaption>Promises</figcaption><p>Nobody was promised more than {WORTH:.0f} s.</p></figure>"
     bars = [(served, one.low, one.high) for one, served in told if one.low is not None and one.high is not None]
     dots = Dots(
         "a promise, and its range" if bars else "a promise", "a", [(served, one.eta or 0) for one, served in told], bars
