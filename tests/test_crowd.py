@@ -196,6 +196,11 @@ def test_short_promises_and_absent_people_are_not_judged() -> None:
     assert promises([promised(40, 1, 2, eta=WORTH), away, story(2, told=[Told(1, 2, 60.0)])]).count == 0
 
 
+def test_nobody_can_promise_when_redis_will_be_killed() -> None:
+    for shut, count in (((20.0, 30.0), 1), ((20.0, 41.0), 0), ((50.0, 60.0), 0), ((101.0, 110.0), 1)):
+        assert promises([promised(40, 1, 2)], [shut]).count == count
+
+
 def test_a_promise_slips_when_a_new_range_lies_behind_it() -> None:
     said = [Told(0, 9, 50, 40, 60), Told(10, 9, 50, 45, 65), Told(20, 9, 50, 41, 61)]
     # Due at 60, then from 55, from 61 (by 21), and from 120 (by 91): this is the promise from then on.

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def _play(options: Options, ledger: Ledger) -> None:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, over.set)
     stack = Stack(options) if options.url is None else None
     try:

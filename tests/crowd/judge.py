@@ -40,6 +40,10 @@ _INDEX_AGE: Final = 5.0
 _ANSWERS: Final = 8
 
 
+Shut = Sequence[tuple[float, float]]
+"""When nobody could be let in (since, until)."""
+
+
 class Overtaking(NamedTuple):
     """One person who was overtaken: by how many, the first of them, and how much longer than may be it took (s)."""
 
@@ -121,7 +125,7 @@ def judge(ledger: Ledger, *, rate: float, returns_after: float) -> Verdict:
         overtaken=overtakings(stories, ledger.ended, ledger.shut),
         wrong=list(ledger.wrong),
         rises=rises(stories, rate, returns_after),
-        promises=promises(stories),
+        promises=promises(stories, ledger.shut),
     )
 
 
@@ -169,9 +173,7 @@ def too_many(ledger: Ledger) -> list[str]:
     return found
 
 
-def overtakings(
-    stories: Iterable[Story], ended: float, shut: Sequence[tuple[float, float]] = (), margin: float = MARGIN
-) -> list[Overtaking]:
+def overtakings(stories: Iterable[Story], ended: float, shut: Shut = (), margin: float = MARGIN) -> list[Overtaking]:
     """Who was overtaken while present, by the order of joining."""
     found, behind = [], list[float]()
     for story in sorted((story for story in stories if story.ticket), key=lambda one: one.ticket, reverse=True):
@@ -256,10 +258,9 @@ def _noise(before: Told, after: Told, rate: float) -> int:
     return math.ceil(max(before.position, after.position) / _MILESTONES + _INDEX_AGE * rate) + 1
 
 
-def promises(stories: Iterable[Story]) -> Promises:
+def promises(stories: Sequence[Story], shut: Shut = ()) -> Promises:
     """How true they were."""
-    stories = list(stories)
-    judged = list(kept_promises(stories))
+    judged = list(kept_promises(stories, shut))
     slips = [slip for story in stories for slip in _slips(story)]
     ranged = [(told, served) for told, served in judged if told.low is not None and told.high is not None]
     late = [told for told, by in slips if by > NEWS]
@@ -294,13 +295,14 @@ def _slips(story: Story) -> Iterator[tuple[Told, float]]:
                 promised = high
 
 
-def kept_promises(stories: Iterable[Story]) -> Iterable[tuple[Told, float]]:
-    """What was promised, and the wait (s) that was served."""
+def kept_promises(stories: Iterable[Story], shut: Shut = ()) -> Iterator[tuple[Told, float]]:
+    """What was promised, and the wait (s) that was served. Waits in which Redis was killed are left out."""
     for story in stories:
         if story.admitted is None:
             continue
         for told in story.told:
             served = story.admitted - told.at
-            present = told.at >= story.steady_since and served > 0
-            if present and told.waiting and told.eta is not None and told.eta > WORTH:
+            known = told.at >= story.steady_since and served > 0
+            known = known and not any(told.at < end and begin < story.admitted for begin, end in shut)
+            if known and told.waiting and told.eta is not None and told.eta > WORTH:
                 yield told, served

@@ -171,7 +171,7 @@ class Ledger:
             story.admitted = story.until = min(self.ours(entered / 1e3, now), now)
             story.end, story.unsure_entry = End.ADMITTED, False
             self.admitted += 1
-            self.served.append((now, story.admitted - story.joined))
+            self.served.append((now, max(story.admitted - story.joined, 0.0)))
         elif story.ticket != ticket:
             self.doubles.append(f"person {story.number} was let in twice: {story.ticket} and {ticket}")
 

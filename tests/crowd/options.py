@@ -221,4 +221,5 @@ def as_dict(options: Options) -> dict[str, Any]:
     """For the report: without the key."""
     found = dataclasses.asdict(options)
     del found["admin_key"]
+    found["outage"] = _plain(options.outage) if options.outage else None
     return {name: str(value) if isinstance(value, Path) else value for name, value in found.items()}

@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 from tests.crowd import report
 from tests.crowd.judge import WORTH, Verdict, kept_promises
-from tests.crowd.ledger import End, Ledger, Moment, Story
-from tests.crowd.svg import Dots, Line, plot, shares, spans
+from tests.crowd.ledger import End, Ledger, Story
+from tests.crowd.svg import Bands, Dots, Line, plot, shares, spans
 
 ItemT = TypeVar("ItemT")
 
@@ -25,6 +25,7 @@ _STYLES: Final = {
     End.WAITING: "doubt",
     End.NOT_JOINED: "faint",
 }
+_TIME: Final = "seconds since the first came"
 _STYLE: Final = Path(__file__).with_name("page.css")
 
 
@@ -48,7 +49,7 @@ def page(figures: dict[str, Any], ledger: Ledger, verdict: Verdict) -> str:
 {_ends(ledger)}
 {_faults(figures)}
 <h2>What happened</h2>
-<div class="plots">{_people(ledger.moments)}{_speeds(ledger.moments)}
+<div class="plots">{_people(ledger)}{_speeds(ledger)}
 {_order(ledger.stories, verdict)}{_promises(ledger)}</div>
 <h2>How it was answered</h2>
 <div class="plots">{_latencies(figures)}
@@ -112,22 +113,28 @@ def _notes(title: str, lines: Sequence[str], style: str) -> str:
     return f'<div class="box {style}"><b>{escape(title)}</b><ul>{listed}{more}</ul></div>'
 
 
-def _people(moments: Sequence[Moment]) -> str:
+def _people(ledger: Ledger) -> str:
+    moments = ledger.moments
     series = [
         Line("came", "muted", [(one.at, one.came) for one in moments]),
         Line("let in", "a", [(one.at, one.admitted) for one in moments]),
         Line("in line", "b", [(one.at, one.line) for one in moments if one.line is not None]),
     ]
-    return plot("People", "seconds since the first came", "people", series)
+    return plot("People", _TIME, "people", series, bands=_shut(ledger))
 
 
-def _speeds(moments: Sequence[Moment]) -> str:
+def _speeds(ledger: Ledger) -> str:
+    moments = ledger.moments
     # Over two steps: single ones are noise.
     pairs = [(before, now) for before, now in zip(moments, moments[2:], strict=False) if now.at > before.at]
     joins = [(now.at, (now.joined - before.joined) / (now.at - before.at)) for before, now in pairs]
     admissions = [(now.at, (now.admitted - before.admitted) / (now.at - before.at)) for before, now in pairs]
     series = [Line("joins", "b", joins), Line("admissions", "a", admissions)]
-    return plot("Speed", "seconds since the first came", "people per second", series)
+    return plot("Speed", _TIME, "people per second", series, bands=_shut(ledger))
+
+
+def _shut(ledger: Ledger) -> Bands:
+    return Bands("Redis was killed", "fault", ledger.shut)
 
 
 def _order(stories: Iterable[Story], verdict: Verdict) -> str:
@@ -154,7 +161,9 @@ def _was_away(story: Story) -> bool:
 
 
 def _promises(ledger: Ledger) -> str:
-    told = _some(list(kept_promises(ledger.stories)))
+    told = _some(list(kept_promises(ledger.stories, ledger.shut)))
+    if not told:
+        return f"<figure><figcaption>Promises</figcaption><p>Nobody was promised more than {WORTH:.0f} s.</p></figure>"
     bars = [(served, one.low, one.high) for one, served in told if one.low is not None and one.high is not None]
     dots = Dots(
         "a promise, and its range" if bars else "a promise", "a", [(served, one.eta or 0) for one, served in told], bars

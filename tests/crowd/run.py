@@ -4,8 +4,9 @@ import asyncio
 import random
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from tests.crowd.ledger import Ledger, Moment
 from tests.crowd.options import Options
@@ -38,7 +39,7 @@ class Run:
         view: View,
         over: asyncio.Event,
     ) -> None:
-        self.over = over
+        self._over = over
         self._options, self._site, self._stack, self._ledger, self._view = options, site, stack, ledger, view
         self._random = random.Random(options.seed)
         self._failures: list[BaseException] = []
@@ -54,10 +55,10 @@ class Run:
             beside.append(asyncio.create_task(self._break_redis(town)))
         coming = asyncio.create_task(self._come(town))
         try:
-            await self._wait(town, coming)
+            await self._wait(town, coming, beside)
         finally:
             self._ledger.ended = town.now()
-            self._ledger.interrupted = self.over.is_set()
+            self._ledger.interrupted = self._over.is_set()
             await _end([coming, *beside, *self._people])
         for task in (coming, *beside):
             if not task.cancelled() and (error := task.exception()):
@@ -145,12 +146,15 @@ class Run:
         if not task.cancelled() and (error := task.exception()):
             self._failures.append(error)
 
-    async def _wait(self, town: Town, coming: asyncio.Task[None]) -> None:
+    async def _wait(self, town: Town, coming: asyncio.Task[None], beside: Sequence[asyncio.Task[None]]) -> None:
         options = self._options
         since = max(options.doors, options.arrive)
-        while not self.over.is_set() and not self._failures and not (coming.done() and not self._hoping):
+        while self._hoping or not coming.done():
+            broken = self._failures or any(task.done() and task.exception() for task in (coming, *beside))
+            if broken or self._over.is_set():
+                return
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.over.wait(), 0.2)
+                await asyncio.wait_for(self._over.wait(), 0.2)
             if town.now() - max(since, town.last_admission) > max(options.patience, 10 / options.rate):
                 self._ledger.patience_over = True
                 return
@@ -194,14 +198,13 @@ class Run:
             self._view.show(moment)
             number = max(number + 1, int(town.now()))
 
-    def _moment(self, town: Town, described: object) -> Moment:
+    def _moment(self, town: Town, known: Mapping[str, Any] | None) -> Moment:
         ledger, now = self._ledger, town.now()
         # Of those who came last: their wait is the longest.
         told = [story.told[-1] for story in ledger.stories[-200:] if story.told and story.told[-1].eta is not None]
         newest = max(told, key=lambda one: one.at, default=None)
         while ledger.served and now - ledger.served[0][0] > _RECENT:
             ledger.served.popleft()
-        known = described if isinstance(described, dict) else None
         lag = ledger.lag[-20:]
         return Moment(
             at=now,

@@ -30,12 +30,24 @@ class Dots(NamedTuple):
     bars: Sequence[tuple[float, float, float]] = ()
 
 
+class Bands(NamedTuple):
+    """Stretches of the x axis."""
+
+    name: str
+    style: str
+    stretches: Sequence[Point]
+
+
+NO_BANDS: Final = Bands("", "", ())
+
+
 def plot(
     title: str,
     x_label: str,
     y_label: str,
     series: Sequence[Line | Dots],
     *,
+    bands: Bands = NO_BANDS,
     square: bool = False,
     diagonal: bool = False,
 ) -> str:
@@ -55,6 +67,9 @@ def plot(
         f"{_number(tick)}</text>"
         for tick in x_ticks
     ]
+    for begin, end in bands.stretches:
+        where = f'x="{across(begin):.1f}" y="{_TOP}" width="{across(end) - across(begin):.1f}"'
+        parts.append(f'<rect class="band {bands.style}" {where} height="{HEIGHT - _BOTTOM - _TOP}"/>')
     if diagonal:
         end = min(x_ticks[-1], y_ticks[-1])
         parts.append(_path("diagonal", [(across(0), up(0)), (across(end), up(end))]))
@@ -69,7 +84,8 @@ def plot(
         parts.append(f'<path class="dots {one.style}" d="{"".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)}"/>')
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
-    return _figure(title, y_label, parts, HEIGHT, [(one.name, one.style) for one in series])
+    legend = [(one.name, one.style) for one in (*series, *([bands] if bands.stretches else []))]
+    return _figure(title, y_label, parts, HEIGHT, legend)
 
 
 def spans(title: str, rows: Sequence[tuple[str, Sequence[float]]], marks: Sequence[tuple[str, str]]) -> str:
