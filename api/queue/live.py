@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from typing import get_args
 
 import msgspec
 import structlog
@@ -111,6 +112,11 @@ class Live:
             "daegi_live_events_skipped", "Events overtaken by newer ones before they were sent"
         )
         self._ended = metrics.counter("daegi_listeners_ended", "Streams that ended, and why", "reason")
+        # If a counter first appears with value 1, Prometheus does not see that it has grown.
+        for name in ("place", "keep-alive"):
+            self._sent.add(0, name)
+        for reason in get_args(End):
+            self._ended.add(0, reason)
 
     def check_room(self) -> None:
         """Raises OverloadedError if no more may listen here, HttpError 503 while the process is draining."""

@@ -296,5 +296,4 @@ async def test_while_redis_is_away_streams_stay_open_and_nobody_is_told_anything
         assert [told.name for told in ends[0]] == ["gone"]
         assert ends[1].data["position"] in {FAR - 1, FAR - 2}
         await configure(http, event, paused=True)
-        (paused,) = [await called.next()]
-        assert (paused.data["status"], paused.data["eta_sec"]) == ("waiting", None)
+        await called.until(status="waiting", eta_sec=None)
