@@ -21,6 +21,7 @@ MOVING = Standing(
     held=False,
     capped=False,
     seen=MOST_SEEN,
+    gap=0,
 )
 FULL = MOVING._replace(tokens=0.0, eta_rate=5.0, capped=True)
 
@@ -37,6 +38,7 @@ def standings(draw: st.DrawFn) -> Standing:
         held=draw(st.booleans()),
         capped=capped,
         seen=draw(st.integers(0, MOST_SEEN)),
+        gap=draw(st.integers(0, 1000)) if capped else 0,
     )
 
 
@@ -121,3 +123,8 @@ def test_under_a_cap_the_first_who_leave_say_little() -> None:
     # Of 100 s.
     assert 75 <= known[0] <= 90
     assert 110 <= known[1] <= 130
+
+
+def test_where_groups_leave_together_a_wait_may_end_a_group_earlier_or_later() -> None:
+    even, in_groups = told(500, FULL), told(500, FULL._replace(gap=20))
+    assert in_groups == (even[0] - 20, even[1] + 20)

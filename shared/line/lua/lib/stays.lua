@@ -27,16 +27,26 @@ local function count_stays(event, change)
   set_state(event, 'stays_time', time)
   set_state(event, 'stays_total', total + ends)
   set_state(event, 'stays_at', event.session_now)
+  read_state(event, 'stays_end', 'stays_gap')
+  local state, now = event.state, event.session_now
+  if ends > 0 or not state.stays_end then
+    local gap, memory = max(0, now - (state.stays_end or now)) / 1000, event.session_ttl / 1000
+    -- As somebody finds it who looks at any time: the longer it lasts, the likelier they look at it.
+    set_state(event, 'stays_gap', (gap * gap + memory * (state.stays_gap or 0)) / (gap + memory))
+    set_state(event, 'stays_end', now)
+  end
 end
 
--- How many sessions end in a second when all slots are taken, and which part of those inside was seen to leave: all of
--- them, if as many left.
+-- How many sessions end in a second when all slots are taken, which part of those inside was seen to leave (all of them,
+-- if as many left), and how long it is from one end to the next, in s: people who came in together leave together.
 local function turnover(event)
   local prior, ended, time, total = 4, load_stays(event)
-  local session_ttl, unseen = event.session_ttl / 1000, prior + max(0, event.inside - total)
+  local shortest, unseen = max(event.session_ttl, event.pass_ttl) / 1000, prior + max(0, event.inside - total)
   -- People who came in together stay for a while before any of them leaves: whoever has not been seen to leave is
-  -- expected to stay for another session_ttl, unless that is longer than those stayed who did leave.
-  local stay = min((time + prior * session_ttl) / (ended + prior),
-    (time + unseen * session_ttl) / (ended + unseen))
-  return event.max_active / stay, min(1, total / max(FEW_STAYS, event.inside))
+  -- expected to stay for as long as a session lasts without a request, unless those who did leave were faster.
+  local stay = min((time + prior * shortest) / (ended + prior), (time + unseen * shortest) / (ended + unseen))
+  read_state(event, 'stays_end', 'stays_gap')
+  local state = event.state
+  local gap = max(state.stays_gap or 0, (event.session_now - (state.stays_end or event.session_now)) / 1000)
+  return event.max_active / stay, min(1, total / max(FEW_STAYS, event.inside)), gap
 end
