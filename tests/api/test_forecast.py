@@ -63,13 +63,11 @@ def test_nobody_is_told_of_an_earlier_end_than_somebody_in_front(front: int, mor
     assert first[1] <= second[1]
 
 
-@given(st.integers(1, 10**6), standings())
-def test_what_has_been_seen_makes_nothing_less_sure(position: int, standing: Standing) -> None:
-    (low, high), (later_low, later_high) = (
-        told(position, standing._replace(seen=seen)) for seen in (standing.seen // 2, standing.seen)
-    )
-    assert later_low >= low
-    assert later_high <= high
+@pytest.mark.parametrize("standing", [MOVING, MOVING._replace(eta_rate=80.0), FULL], ids=["all", "some", "full"])
+def test_the_more_was_seen_the_narrower_is_the_range(standing: Standing) -> None:
+    ranges = [told(5020, standing._replace(seen=seen)) for seen in (0, 10, 100, MOST_SEEN)]
+    widths = [high - low for low, high in ranges]
+    assert widths == sorted(set(widths), reverse=True)
 
 
 @pytest.mark.parametrize("standing", [MOVING, FULL], ids=["moving", "full"])

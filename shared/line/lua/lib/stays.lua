@@ -5,7 +5,8 @@
 -- Returns  nothing: it defines
 -- Complexity O(1)
 
-local FEW_STAYS = 60
+-- Ends that count at least, before older ones are forgotten; and ends after which it is known how people leave.
+local FEWEST_ENDS, FEW_ENDS = 200, 60
 
 -- How many sessions were seen to end, the time that people were inside meanwhile, in person-seconds, and how many ended
 -- ever.
@@ -22,7 +23,7 @@ local function count_stays(event, change)
   local ended, time, total = load_stays(event)
   local ends = max(0, -change)
   ended = ended + ends
-  if ended > max(FEW_STAYS, event.inside / 2) then ended, time = ended / 2, time / 2 end
+  if ended > max(FEWEST_ENDS, event.inside / 2) then ended, time = ended / 2, time / 2 end
   set_state(event, 'stays_ended', ended)
   set_state(event, 'stays_time', time)
   set_state(event, 'stays_total', total + ends)
@@ -48,5 +49,5 @@ local function turnover(event)
   read_state(event, 'stays_end', 'stays_gap')
   local state = event.state
   local gap = max(state.stays_gap or 0, (event.session_now - (state.stays_end or event.session_now)) / 1000)
-  return event.max_active / stay, min(1, total / max(FEW_STAYS, event.inside)), gap
+  return event.max_active / stay, min(1, total / max(FEW_ENDS, event.inside)), gap
 end
