@@ -12,7 +12,7 @@ local FEWEST_ENDS, FEW_ENDS = 200, 60
 -- ever.
 local function load_stays(event)
   load_sessions(event)
-  read_state(event, 'stays_ended', 'stays_time', 'stays_total', 'stays_at')
+  read_state(event, 'stays_ended', 'stays_time', 'stays_total', 'stays_at', 'stays_end', 'stays_gap')
   local state, now = event.state, event.session_now
   local seconds = max(0, now - (state.stays_at or now)) / 1000
   return state.stays_ended or 0, (state.stays_time or 0) + event.inside * seconds, state.stays_total or 0
@@ -27,9 +27,8 @@ local function count_stays(event, change)
   set_state(event, 'stays_ended', ended)
   set_state(event, 'stays_time', time)
   set_state(event, 'stays_total', total + ends)
-  set_state(event, 'stays_at', event.session_now)
-  read_state(event, 'stays_end', 'stays_gap')
   local state, now = event.state, event.session_now
+  set_state(event, 'stays_at', now)
   if ends > 0 or not state.stays_end then
     local gap, memory = max(0, now - (state.stays_end or now)) / 1000, event.session_ttl / 1000
     -- As somebody finds it who looks at any time: the longer it lasts, the likelier they look at it.
@@ -46,8 +45,7 @@ local function turnover(event)
   -- People who came in together stay for a while before any of them leaves: whoever has not been seen to leave is
   -- expected to stay for as long as a session lasts without a request, unless those who did leave were faster.
   local stay = min((time + prior * shortest) / (ended + prior), (time + unseen * shortest) / (ended + unseen))
-  read_state(event, 'stays_end', 'stays_gap')
-  local state = event.state
-  local gap = max(state.stays_gap or 0, (event.session_now - (state.stays_end or event.session_now)) / 1000)
+  local state, now = event.state, event.session_now
+  local gap = max(state.stays_gap or 0, (now - (state.stays_end or now)) / 1000)
   return event.max_active / stay, min(1, total / max(FEW_ENDS, event.inside)), gap
 end
