@@ -43,7 +43,7 @@ class Answers:
         self._signer, self._promises = signer, promises
         self._longest_poll = settings.heartbeat_ttl / 8
         self._doubted: Standing | None = None
-        self._doubt = Doubt(0, 0, 0, 0, 0)
+        self._doubt = Doubt(0, 0, 0, 0, 0, 0)
 
     def to_joins(
         self, event_id: str, joined: Sequence[Joined], standing: Standing

@@ -31,7 +31,7 @@ def eta(position: int, standing: Standing) -> float | None:
 class Doubt(NamedTuple):
     """How sure waits are in one standing: the range is, of the time until somebody is called,
 
-        low - r to min(high + r, most) times as much,     r = sqrt(common + each / seconds)
+        low - r to min(high + r, most) times as much, and `gap` s less and more,     r = sqrt(common + each / seconds)
 
     `common` is what is not known of everybody in front, `each` what those may do by chance who are called in a second.
     """
@@ -41,6 +41,7 @@ class Doubt(NamedTuple):
     most: float
     common: float
     each: float
+    gap: float
 
 
 def doubt(standing: Standing) -> Doubt:
@@ -59,19 +60,21 @@ def doubt(standing: Standing) -> Doubt:
     Under a full *cap* a wait goes by how long sessions last (lib/stays.lua). The fewer of those inside were seen to
     leave, the less is known: people who came in together leave together, first those who are quick, and nobody for a
     while if all take their time. Once everybody inside came after somebody else, the range is as wide as stays differ.
+    Where groups that came in together still leave together, a wait ends with the leaving of one of them.
 
     The *rates over 1, 5 and 15 minutes* are no source: they begin with what the burst let in, and a window that is long
     enough for little noise lags (shared/line/DESIGN.md, "The door").
     """
     rate = standing.eta_rate
     if min(rate, standing.rate) <= 0:
-        return Doubt(0, 0, 0, 0, 0)
+        return Doubt(0, 0, 0, 0, 0, 0)
     if standing.capped:
         new = 1 - standing.seen / MOST_SEEN
         early = new**8
-        return Doubt(0.85 - 0.2 * new - 0.62 * early, 1.2 + 0.6 * new + 2.5 * early, math.inf, 0, 0.5 / rate)
+        low, high = 0.85 - 0.2 * new - 0.62 * early, 1.2 + 0.6 * new + 2.5 * early
+        return Doubt(low, high, math.inf, 0, 0.5 / rate, standing.gap)
     if standing.held:
-        return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, 0, 0)
+        return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, 0, 0, 0)
     share = min(1, standing.rate / rate)
     # As if one turn had been seen: with none, nothing could be said.
     turns, spread = standing.seen + 1, share * (1 - share)
@@ -84,6 +87,7 @@ def doubt(standing: Standing) -> Doubt:
         1.03 / share,
         half * half * (spread / turns + z2 / (4 * turns)),
         (_Z / share) ** 2 * spread / rate,
+        0,
     )
 
 
@@ -93,10 +97,11 @@ def eta_range(seconds: float | None, doubt: Doubt) -> tuple[int, int] | None:
     """
     if not seconds:
         return None if seconds is None else (0, 0)
-    low, high, most, common, each = doubt
+    low, high, most, common, each, gap = doubt
     # The second before the next poll may be none, or two.
     bound = seconds - _POLL_S or _SHORTEST_S
     r = math.sqrt(common + each / bound)
-    shortest = int(bound * (low - r)) if low > r else 0
-    longest = int(bound * min(high + r, most) + FRONT_POLL_S) + 1
+    shortest = bound * (low - r) - gap
+    shortest = int(shortest) if shortest > 0 else 0
+    longest = int(bound * min(high + r, most) + gap + FRONT_POLL_S) + 1
     return (shortest, longest) if longest < MAX_ETA else (min(shortest, MAX_ETA), MAX_ETA)

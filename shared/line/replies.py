@@ -82,7 +82,7 @@ class Standing(NamedTuple):
 
     `tokens` are the openings: tokens of the bucket or free slots, whichever are fewer. `held` and `capped`: what may
     bound `eta_rate` is calls that nobody takes up, or a full cap. `seen`, at most MOST_SEEN: how many turns it rests
-    on, or under a cap how many of MOST_SEEN inside were seen to leave.
+    on, or under a cap how many of MOST_SEEN inside were seen to leave. `gap`: for how many s nobody leaves then.
     """
 
     now: int
@@ -97,6 +97,7 @@ class Standing(NamedTuple):
     held: bool
     capped: bool
     seen: int
+    gap: int
 
     @classmethod
     def parse(cls, reply: Sequence[Any]) -> "Standing":
@@ -114,7 +115,8 @@ class Standing(NamedTuple):
             int(waiting),
             bool(flags & 8),
             bool(flags & 16),
-            flags >> 5,
+            flags >> 5 & 1023,
+            flags >> 15,
         )
 
 

@@ -21,6 +21,7 @@ MOVING = Standing(
     held=False,
     capped=False,
     seen=MOST_SEEN,
+    gap=0,
 )
 FULL = MOVING._replace(tokens=0.0, eta_rate=5.0, capped=True)
 
@@ -37,6 +38,7 @@ def standings(draw: st.DrawFn) -> Standing:
         held=draw(st.booleans()),
         capped=capped,
         seen=draw(st.integers(0, MOST_SEEN)),
+        gap=draw(st.integers(0, 1000)) if capped else 0,
     )
 
 
@@ -61,13 +63,11 @@ def test_nobody_is_told_of_an_earlier_end_than_somebody_in_front(front: int, mor
     assert first[1] <= second[1]
 
 
-@given(st.integers(1, 10**6), standings())
-def test_what_has_been_seen_makes_nothing_less_sure(position: int, standing: Standing) -> None:
-    (low, high), (later_low, later_high) = (
-        told(position, standing._replace(seen=seen)) for seen in (standing.seen // 2, standing.seen)
-    )
-    assert later_low >= low
-    assert later_high <= high
+@pytest.mark.parametrize("standing", [MOVING, MOVING._replace(eta_rate=80.0), FULL], ids=["all", "some", "full"])
+def test_the_more_was_seen_the_narrower_is_the_range(standing: Standing) -> None:
+    ranges = [told(5020, standing._replace(seen=seen)) for seen in (0, 10, 100, MOST_SEEN)]
+    widths = [high - low for low, high in ranges]
+    assert widths == sorted(set(widths), reverse=True)
 
 
 @pytest.mark.parametrize("standing", [MOVING, FULL], ids=["moving", "full"])
@@ -121,3 +121,8 @@ def test_under_a_cap_the_first_who_leave_say_little() -> None:
     # Of 100 s.
     assert 75 <= known[0] <= 90
     assert 110 <= known[1] <= 130
+
+
+def test_where_groups_leave_together_a_wait_may_end_a_group_earlier_or_later() -> None:
+    even, in_groups = told(500, FULL), told(500, FULL._replace(gap=20))
+    assert in_groups == (even[0] - 20, even[1] + 20)

@@ -40,7 +40,7 @@ class Process:
         self.cache = PositionCache(cast("Line", self.indexes), cast("RedisClock", self.clock), settings)
 
     def standing(self) -> Standing:
-        return Standing(self.clock.time, False, False, False, 0.0, 1.0, 1.0, 1.0, self.waiting, False, False, 0)
+        return Standing(self.clock.time, False, False, False, 0.0, 1.0, 1.0, 1.0, self.waiting, False, False, 0, 0)
 
     def publish(self) -> None:
         self.indexes.published = Index(self.standing(), (0.0, 0.0, 0.0), array("q", [1]), array("q", [1]))

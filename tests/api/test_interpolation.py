@@ -12,7 +12,7 @@ from shared.line.line import MILESTONES, Line
 from shared.line.replies import Index, Standing
 from tests.support.line_state import fill
 
-STANDING = Standing(1_800_000_000_000, False, False, False, 0.0, 1.0, 1.0, 1.0, 1000, False, False, 0)
+STANDING = Standing(1_800_000_000_000, False, False, False, 0.0, 1.0, 1.0, 1.0, 1000, False, False, 0, 0)
 
 # Crowds come in bursts: gaps between tickets range from one microsecond to days.
 lines = st.lists(st.one_of(st.just(1), st.integers(1, 5), st.integers(1, 10**11)), min_size=1, max_size=400).map(

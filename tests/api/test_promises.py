@@ -1,11 +1,14 @@
 """Promised waits against what became of them: counted, and not counted."""
 
+import httpx
 import pytest
 
 from api.queue import promises as module
 from api.queue.promises import Promises
 from shared.telemetry.metrics import Metrics
+from tests.support.calls import configure, enter, join, leave, status
 from tests.support.exposition import Exposition
+from tests.support.waiting import eventually
 
 NOW = 1_800_000_000_000
 
@@ -70,3 +73,34 @@ def test_a_process_remembers_so_many_and_forgets_who_never_came(
     for ticket in (1, 2, 3, 4):
         promises.settle(ticket, later + 100_000, 0)
     assert counted(metrics) == pytest.approx({"kept": 1, "early": 0, "late": 0, "ratios": 1})
+
+
+async def early(http: httpx.AsyncClient) -> float:
+    """How many people came in too early."""
+    told = Exposition((await http.get("/metrics")).text)
+    return told.value("daegi_wait_promises_total", outcome="early")
+
+
+@pytest.mark.usefixtures("redis")
+async def test_whoever_comes_in_is_compared_with_what_a_poll_said_unless_the_rate_was_changed(
+    http: httpx.AsyncClient, event: str
+) -> None:
+    before = await early(http)
+    for name, changed in ((f"{event}-changed", True), (event, False)):
+        await configure(http, name, rate=0.1, burst=2)
+        *others, last = [(await join(http, name))["waiting_token"] for _ in range(10)]
+        stands = await status(http, last)
+        assert stands["eta_sec"] > 30
+        assert stands["eta_range_sec"][0] > 10
+        if changed:
+            await configure(http, name, rate=0.2)
+        for token in others:
+            await leave(http, token)
+        assert (await status(http, last))["status"] == "ready"
+        await enter(http, last)
+
+    async def one_more() -> bool:
+        return await early(http) == before + 1
+
+    await eventually(one_more)
+    assert await early(http) == before + 1

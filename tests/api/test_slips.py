@@ -6,7 +6,7 @@ from api.serving.slips import Slips
 from shared.line.replies import Standing
 
 NOW = 1_800_000_000_000
-MOVING = Standing(NOW, False, False, False, 0.0, 50.0, 50.0, 50.0, 9000, False, False, 0)
+MOVING = Standing(NOW, False, False, False, 0.0, 50.0, 50.0, 50.0, 9000, False, False, 0, 0)
 FULL = MOVING._replace(eta_rate=10.0, capped=True)
 REMEMBERED = 150
 

@@ -51,13 +51,17 @@ async def test_the_eta_is_the_number_of_people_ahead_at_the_configured_rate(
     assert last["position"] == 22
     # At most 22 people; those whom the burst lets in at once, and those who were called meanwhile, need no wait.
     assert 20 <= last["eta_sec"] <= 44
+    low, high = last["eta_range_sec"]
+    assert 0 < low < last["eta_sec"] < high
 
 
 async def test_while_nobody_is_let_in_there_is_no_eta(http: httpx.AsyncClient, event: str) -> None:
     await configure(http, event, rate=0, burst=1)
     first, second = [(await join(http, event))["waiting_token"] for _ in range(2)]
-    assert (await status(http, second))["eta_sec"] is None
-    assert (await status(http, first))["eta_sec"] == 0
+    stands = await status(http, second)
+    assert (stands["eta_sec"], stands["eta_range_sec"]) == (None, None)
+    stands = await status(http, first)
+    assert (stands["eta_sec"], stands["eta_range_sec"]) == (0, [0, 0])
     await configure(http, event, rate=1, paused=True)
     stands = await status(http, second)
     assert (stands["status"], stands["eta_sec"], stands["ready_for_entry"]) == ("waiting", None, False)

@@ -149,7 +149,9 @@ async def test_under_a_full_cap_the_longer_nobody_leaves_the_longer_the_wait(ful
     assert standing.seen == 0
     await stay(room, passes, 300)
     # As if each stayed for another session_ttl, four more of them for nothing but that.
-    assert (await room.standing()).eta_rate == pytest.approx(20 / ((20 * 300 + 24 * 100) / 24), rel=0.01)
+    standing = await room.standing()
+    assert standing.eta_rate == pytest.approx(20 / ((20 * 300 + 24 * 100) / 24), rel=0.01)
+    assert standing.gap == 300
 
 
 async def test_under_a_full_cap_people_enter_as_fast_as_others_were_seen_to_leave(
@@ -163,6 +165,8 @@ async def test_under_a_full_cap_people_enter_as_fast_as_others_were_seen_to_leav
     standing = await room.standing()
     # 20 ended after 33 s; the others of those whom it rests on are to be seen.
     assert standing.seen == MOST_SEEN * 20 // 60
+    # 33 s, of as much as another session_ttl.
+    assert standing.gap == 33 * 33 // (33 + 100)
     ending = 20 / ((20 * 33 + 4 * 100) / 24)
     assert standing.eta_rate == pytest.approx(180 / (20 / 10 + 160 / ending), rel=1e-5)
 

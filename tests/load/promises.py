@@ -29,6 +29,7 @@ SHORT = Scenario("1,300: 15 % vanish, 10 % hoard", people=1300, within=6, rate=4
 SLOW = replace(SHORT, people=200, rate=2, burst=4)
 LONG = replace(BIG, people=20_000, within=60, rate=100, burst=500)
 PAUSE = Change(20, {"paused": "1"}), Change(60, {"paused": "0"})
+GROUPS, QUICK = Inside(60, 15, 4, 0.3, 0.0), Inside(60, 15, 4, 0.3, 0.75)
 CAPPED = replace(BIG, people=1500, within=20, rate=20, burst=80, inside=Inside(400, 60, 60))
 SCENARIOS = (
     BIG,
@@ -75,6 +76,8 @@ SCENARIOS = (
     replace(CAPPED, name="cap 400: sessions of 5 minutes", people=800, inside=Inside(400, 300, 120)),
     replace(CAPPED, name="cap 2,000", people=6000, rate=50, burst=200, inside=Inside(2000, 60, 60)),
     replace(CAPPED, name="cap 50", people=200, rate=2, burst=8, inside=Inside(50, 30, 30)),
+    replace(CAPPED, name="cap 60, groups leave together", people=600, rate=100, burst=400, inside=GROUPS),
+    replace(CAPPED, name="cap 60, three in four released", people=600, rate=100, burst=400, inside=QUICK),
     replace(CAPPED, name="cap 100, nobody leaves for long", people=300, inside=Inside(100, 60, 240, 0.3)),
 )
 

@@ -182,6 +182,30 @@ async def test_when_it_is_their_turn_they_go_in_by_script_or_by_reload(
     assert pass_of(by_script).ticket < pass_of(by_reload).ticket
 
 
+async def test_place_and_page_have_the_range_of_the_wait_and_place_says_why_it_slipped(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=1, burst=1)
+    line = [new_visitor() for _ in range(40)]
+    for visitor in line:
+        visitor.headers["Sec-Fetch-Mode"] = "cors"
+        await visit_room(visitor, event)
+        await act(visitor, event, "join")
+    place = (await act(line[-1], event, "place")).json()
+    low, high = place["eta_range_sec"]
+    assert 0 <= low < place["eta_sec"] < high < 120
+    assert place["reason"] == ""
+    shown = re.search(r'data-low="(\d+)" data-high="(\d+)"', (await visit_room(line[-1], event)).text)
+    assert shown
+    assert [int(shown[1]), int(shown[2])] == pytest.approx([low, high], abs=5)
+    await declare(rate=0.5, burst=1)
+    slower = (await act(line[-1], event, "place")).json()
+    assert (slower["reason"], slower["eta_sec"] > place["eta_sec"]) == ("rate_changed", True)
+    await declare(rate=0.5, burst=1, paused=True)
+    paused = (await act(line[-1], event, "place")).json()
+    assert (paused["reason"], paused["eta_range_sec"]) == ("paused", None)
+
+
 async def test_full_is_told_when_the_cap_leaves_no_opening_and_to_everybody(
     declare: Declare, new_visitor: NewVisitor, event: str
 ) -> None:

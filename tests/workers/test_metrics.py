@@ -210,7 +210,7 @@ async def test_a_user_who_may_not_ask_for_info_costs_the_figures_of_redis_and_no
 
 
 def described(now: int, joined: int) -> Described:
-    standing = Standing(now, False, False, False, 5.0, 1.0, 1.0, 1.0, joined, False, False, 0)
+    standing = Standing(now, False, False, False, 5.0, 1.0, 1.0, 1.0, joined, False, False, 0, 0)
     return Described(False, True, joined, 0, 0, 0, 1.0, 1, {"joined": joined}, standing, 0, None, 300_000, None)
 
 

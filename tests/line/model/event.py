@@ -85,6 +85,7 @@ class Standing(NamedTuple):
     held: bool | None
     capped: bool | None
     seen: int | None
+    gap: int | None
     """None as for eta_rate."""
 
 
@@ -213,6 +214,7 @@ class Event:
             self._held(),
             None if self.cap is not None else False,
             None if self.cap is not None else min(1000, int(self.state.turns_seen)),
+            None if self.cap is not None else 0,
         )
         self.state = state
         return found

@@ -95,12 +95,13 @@ local function take_tokens(event, count)
 end
 
 -- now in ms, flags, openings, rate, head speed and rate for ETAs in people/s, people in line. Flags: 1 damaged, 2 paused,
--- 4 the log is lost, 8 the burst may bound the rate for ETAs, 16 a cap does, 32 times how much it rests on (eta_rate).
+-- 4 the log is lost, 8 the burst may bound the rate for ETAs, 16 a cap does, 2^5 times how much it rests on, 2^15 times for
+-- how long nobody leaves (eta_rate).
 -- Older processes do not look at what they do not know.
 local function standing(event)
-  local for_etas, held, capped, seen = eta_rate(event)
+  local for_etas, held, capped, seen, gap = eta_rate(event)
   local flags = (event.damaged and 1 or 0) + (event.paused and 2 or 0) + (event.log_lost and 4 or 0)
-    + (held and 8 or 0) + (capped and 16 or 0) + 32 * seen
+    + (held and 8 or 0) + (capped and 16 or 0) + 32 * seen + 32768 * gap
   return {
     int(event.now), flags,
     format('%.6g', openings(event)), format('%.6g', event.rate), format('%.6g', max(event.rate, head_speed(event))),

@@ -63,28 +63,30 @@ local function count_turns(event, called, absent)
   set_state(event, 'absences', absent / (called + prior))
 end
 
--- How many may enter in a second, as it comes to for the last in line, and how sure that is if the cap decides: people
--- fill the free slots at the rate, then come in only as fast as sessions end.
+-- How many may enter in a second, as it comes to for the last in line: under a cap people fill the free slots at the
+-- rate, then come in only as fast as sessions end. If that decides, also what turnover() says of how sure it is.
 local function entries_per_second(event)
   local people, rate = event.waiting + event.called, event.rate
   if not event.max_active or rate <= 0 or people == 0 then return rate end
-  local free, ending, known = max(0, free_slots(event)), turnover(event)
+  local free, ending, known, gap = max(0, free_slots(event)), turnover(event)
   if people <= free or ending >= rate then return rate end
-  return people / (free / rate + (people - free) / ending), known
+  return people / (free / rate + (people - free) / ending), known, gap
 end
 
 -- People per second by which the line gets shorter in front of somebody, as far as the last turns tell: only those who
 -- enter take a token, so the more stay away, the faster it goes. Then whether the burst may bound it, whether the cap
--- does, and how much it rests on: turns, or under a cap how many of a thousand inside were seen to leave.
-local MOST_SEEN = 1000
+-- does, how much it rests on (turns, or under a cap how many of a thousand inside were seen to leave), and under a cap for
+-- how many seconds nobody leaves.
+local MOST_SEEN, LONGEST_GAP = 1000, 1000
 local function eta_rate(event)
   local entering, absences = event.state.entering or 1, event.state.absences or 0
-  local entries, known = entries_per_second(event)
+  local entries, known, gap = entries_per_second(event)
   -- Fresh calls never exceed a full bucket. Whoever enters does so about 1 s after the call; the others' calls are fresh
   -- for about 3 s, until their second poll, or to the end (call_fresh) if they have gone.
   local staying = 1 - entering
   local by_entries, by_burst = entries / entering, event.capacity / (entering + 3 * staying)
   local held = event.capacity / (entering + event.call_fresh / 1000 * staying) < by_entries
   local seen = min(MOST_SEEN, known and MOST_SEEN * known or event.state.turns_seen or 0)
-  return min(by_entries, by_burst) * (1 + absences), held, known ~= nil, floor(seen)
+  return min(by_entries, by_burst) * (1 + absences), held, known ~= nil, floor(seen),
+    floor(min(LONGEST_GAP, gap or 0))
 end

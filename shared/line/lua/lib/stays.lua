@@ -5,13 +5,14 @@
 -- Returns  nothing: it defines
 -- Complexity O(1)
 
-local FEW_STAYS = 60
+-- Ends that count at least, before older ones are forgotten; and ends after which it is known how people leave.
+local FEWEST_ENDS, FEW_ENDS = 200, 60
 
 -- How many sessions were seen to end, the time that people were inside meanwhile, in person-seconds, and how many ended
 -- ever.
 local function load_stays(event)
   load_sessions(event)
-  read_state(event, 'stays_ended', 'stays_time', 'stays_total', 'stays_at')
+  read_state(event, 'stays_ended', 'stays_time', 'stays_total', 'stays_at', 'stays_end', 'stays_gap')
   local state, now = event.state, event.session_now
   local seconds = max(0, now - (state.stays_at or now)) / 1000
   return state.stays_ended or 0, (state.stays_time or 0) + event.inside * seconds, state.stays_total or 0
@@ -22,21 +23,29 @@ local function count_stays(event, change)
   local ended, time, total = load_stays(event)
   local ends = max(0, -change)
   ended = ended + ends
-  if ended > max(FEW_STAYS, event.inside / 2) then ended, time = ended / 2, time / 2 end
+  if ended > max(FEWEST_ENDS, event.inside / 2) then ended, time = ended / 2, time / 2 end
   set_state(event, 'stays_ended', ended)
   set_state(event, 'stays_time', time)
   set_state(event, 'stays_total', total + ends)
-  set_state(event, 'stays_at', event.session_now)
+  local state, now = event.state, event.session_now
+  set_state(event, 'stays_at', now)
+  if ends > 0 or not state.stays_end then
+    local gap, memory = max(0, now - (state.stays_end or now)) / 1000, event.session_ttl / 1000
+    -- As somebody finds it who looks at any time: the longer it lasts, the likelier they look at it.
+    set_state(event, 'stays_gap', (gap * gap + memory * (state.stays_gap or 0)) / (gap + memory))
+    set_state(event, 'stays_end', now)
+  end
 end
 
--- How many sessions end in a second when all slots are taken, and which part of those inside was seen to leave: all of
--- them, if as many left.
+-- How many sessions end in a second when all slots are taken, which part of those inside was seen to leave (all of them,
+-- if as many left), and how long it is from one end to the next, in s: people who came in together leave together.
 local function turnover(event)
   local prior, ended, time, total = 4, load_stays(event)
-  local session_ttl, unseen = event.session_ttl / 1000, prior + max(0, event.inside - total)
+  local shortest, unseen = max(event.session_ttl, event.pass_ttl) / 1000, prior + max(0, event.inside - total)
   -- People who came in together stay for a while before any of them leaves: whoever has not been seen to leave is
-  -- expected to stay for another session_ttl, unless that is longer than those stayed who did leave.
-  local stay = min((time + prior * session_ttl) / (ended + prior),
-    (time + unseen * session_ttl) / (ended + unseen))
-  return event.max_active / stay, min(1, total / max(FEW_STAYS, event.inside))
+  -- expected to stay for as long as a session lasts without a request, unless those who did leave were faster.
+  local stay = min((time + prior * shortest) / (ended + prior), (time + unseen * shortest) / (ended + unseen))
+  local state, now = event.state, event.session_now
+  local gap = max(state.stays_gap or 0, (now - (state.stays_end or now)) / 1000)
+  return event.max_active / stay, min(1, total / max(FEW_ENDS, event.inside)), gap
 end
