@@ -80,6 +80,7 @@ class Run:
         described = await site.describe()
         if described is None:
             ledger.unchecked.append("who was let in twice without knowing it: the totals need an admin key")
+            ledger.unchecked.append("the event's rate and cap, which are as they are: setting them needs an admin key")
         else:
             self._before = described["totals"]
             if options.event and self._before["joined"]:
