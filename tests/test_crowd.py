@@ -145,6 +145,11 @@ def test_the_servers_totals_are_no_higher_than_what_people_know() -> None:
     assert len(too_many(ledger(*unsure, totals={"joined": 4, "admitted": 3}))) == 2
 
 
+def test_no_more_are_inside_than_may_be() -> None:
+    assert judge(ledger(), rate=1, returns_after=45).is_kept
+    assert judge(ledger(over_cap=1), rate=1, returns_after=45).wrong == ["1 more were inside than may be"]
+
+
 # Positions
 
 

@@ -123,7 +123,7 @@ def judge(ledger: Ledger, *, rate: float, returns_after: float) -> Verdict:
         lost=lost(ledger),
         doubles=[*ledger.doubles, *too_many(ledger)],
         overtaken=overtakings(stories, ledger.ended, ledger.shut),
-        wrong=list(ledger.wrong),
+        wrong=[*ledger.wrong, *too_many_inside(ledger)],
         rises=rises(stories, rate, returns_after),
         promises=promises(stories, ledger.shut),
     )
@@ -171,6 +171,11 @@ def too_many(ledger: Ledger) -> list[str]:
             f"{ledger.totals['admitted']:,} were let in, {known:,} know of it, and {unsure:,} may have been unknowingly"
         )
     return found
+
+
+def too_many_inside(ledger: Ledger) -> list[str]:
+    """Whether the cap was kept, as the server counts."""
+    return [f"{ledger.over_cap:,} more were inside than may be"] if ledger.over_cap > 0 else []
 
 
 def overtakings(stories: Iterable[Story], ended: float, shut: Shut = (), margin: float = MARGIN) -> list[Overtaking]:

@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     where = parser.add_argument_group("where")
     where.add_argument("--url", help="of a Daegi that runs, instead of one of its own")
     where.add_argument("--event", metavar="NAME", help="of the event (a new one; has to be named without --admin-key)")
-    where.add_argument("--admin-key", metavar="KEY", help="with --url: declares the event, and compares the totals")
+    where.add_argument("--admin-key", metavar="KEY", help="with --url: gives the event its settings, and reads totals")
     where.add_argument("--apis", type=people, metavar="N", help="api processes that it starts (2)")
     where.add_argument("--connections", type=people, metavar="N", help="kept alive at most, beside streams (2048)")
     how = parser.add_argument_group("the run")

@@ -23,6 +23,8 @@ _LOSES: Final = 0.05
 """The share of people who lose the answer to their join."""
 _CLICKS: Final = 0.1
 """The share of people who join twice at once."""
+_NEWEST: Final = 1000
+"""People among whom the newest promise is looked for."""
 _RECENT: Final = 10.0
 
 
@@ -78,6 +80,7 @@ class Run:
         described = await site.describe()
         if described is None:
             ledger.unchecked.append("who was let in twice without knowing it: the totals need an admin key")
+            ledger.unchecked.append("the event's rate and cap, which are as they are: setting them needs an admin key")
         else:
             self._before = described["totals"]
             if options.event and self._before["joined"]:
@@ -201,7 +204,7 @@ class Run:
     def _moment(self, town: Town, known: Mapping[str, Any] | None) -> Moment:
         ledger, now = self._ledger, town.now()
         # Of those who came last: their wait is the longest.
-        told = [story.told[-1] for story in ledger.stories[-200:] if story.told and story.told[-1].eta is not None]
+        told = [story.told[-1] for story in ledger.stories[-_NEWEST:] if story.told and story.told[-1].eta is not None]
         newest = max(told, key=lambda one: one.at, default=None)
         while ledger.served and now - ledger.served[0][0] > _RECENT:
             ledger.served.popleft()
