@@ -4,7 +4,6 @@ import argparse
 import errno
 import math
 import os
-import resource
 import socket
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.log import LogLevels
 
+from api.process import most_files
 from shared import telemetry
 from shared.settings import Settings, SettingsError, load_settings
 from shared.telemetry import error_reports, logs
@@ -90,10 +90,7 @@ def _max_connections() -> int:
 
     A process that has no file left tries to accept again and again, and cannot open connections to Redis either.
     """
-    # Granian raises the soft limit itself.
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
+    files = most_files()
     return min(_MAX_CONNECTIONS, max(files - _OTHER_FILES, files // 2))
 
 

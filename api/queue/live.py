@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import get_args
 
 import msgspec
@@ -19,7 +19,7 @@ import structlog
 from api.contract.schemas import StatusResponse
 from api.http.errors import HttpError, UnexpectedError
 from api.http.response import Response
-from api.process import cancel
+from api.process import cancel, most_files
 from api.queue.answers import UNKNOWN_POLL_S, Answers
 from api.queue.batched_line import BatchedLine
 from api.queue.forecast import FRONT_POLL_S, eta
@@ -95,7 +95,9 @@ class Live:
         outbox: WorkerOutbox,
         metrics: Metrics,
     ) -> None:
-        self._most, self._heard_every = settings.max_listeners, settings.heartbeat_ttl / 8
+        # Each is an open file: enough are left for those who join, poll and enter.
+        self._most = min(settings.max_listeners, most_files() * 3 // 4)
+        self._heard_every = settings.heartbeat_ttl / 8
         self._line, self._answers, self._signer, self._clock = line, answers, signer, clock
         self._positions, self._outbox = positions, outbox
         self._open, self._all_closed = 0, asyncio.Event()
@@ -172,8 +174,12 @@ class Live:
             await asyncio.sleep(_TICK_S)
             try:
                 await self._tick(audience)
-            except Exception as error:  # noqa: BLE001 - whatever it is, they are told at the next tick
+            except Exception as error:  # noqa: BLE001 - whatever it is, they are told later
                 _report(audience.event_id, error)
+                now = self._loop.time()
+                for listener in list(audience.listeners):
+                    if listener.due <= now:
+                        self._schedule(audience, listener, now, random.uniform(1, 2) * FRONT_POLL_S)
         del self._audiences[audience.event_id]
 
     async def _tick(self, audience: _Audience) -> None:
@@ -332,7 +338,11 @@ class Live:
             return []
         audience.heard_at, ms = now, self._clock.now() or 0
         recent = ms - self._heard_every * 1000 / 2
-        silent = {one.ticket: one for one in audience.listeners if one.status == "waiting" and one.lease < recent}
+        # Two tabs have one ticket.
+        silent: dict[int, list[Listener]] = {}
+        for listener in audience.listeners:
+            if listener.status == "waiting" and listener.lease < recent:
+                silent.setdefault(listener.ticket, []).append(listener)
         tickets, gone = list(silent), []
         for start in range(0, len(tickets), CHUNK):
             some = tickets[start : start + CHUNK]
@@ -342,8 +352,7 @@ class Live:
                 for ticket in some:
                     self._outbox.record_heartbeat(audience.event_id, ticket)
                 continue
-            for ticket in some:
-                listener = silent[ticket]
+            for listener in chain.from_iterable(silent[ticket] for ticket in some):
                 if all_there:
                     # As after a poll: Redis has confirmed this ticket, so its lease begins anew.
                     listener.lease, listener.token = ms, ""

@@ -123,7 +123,10 @@ class Settings(BaseSettings):
     max_batch: int = Field(256, ge=1, le=256, description="Most requests in one script call")
     max_pending: int = Field(8000, ge=1, description="Requests that may wait to be served in one process")
     max_listeners: int = Field(
-        20_000, ge=0, description="Streams of live updates in one process; the excess gets 503, and polls"
+        20_000,
+        ge=0,
+        description="Streams of live updates in one process, and at most 3/4 of the files that it may open; "
+        "the excess gets 503, and polls",
     )
     fail_open_seconds: float = Field(
         300,
