@@ -158,21 +158,6 @@ async def test_under_a_full_cap_the_longer_nobody_leaves_the_longer_the_wait(ful
     assert standing.gap == 300
 
 
-async def test_a_time_in_which_sessions_are_held_is_no_stay(full: tuple[Room, list[Renewal]]) -> None:
-    room, _ = full
-    waiting = (await room.waiting())[:1]
-    await room.line.poll(room.event, waiting, grace=True)
-    room.clock.advance(80)
-    standing = await room.standing()
-    assert standing.eta_rate == pytest.approx(20 / 100)
-    assert standing.gap == 0
-    room.clock.advance(20)
-    await room.poll(*waiting)
-    # All 20 end then, which says nothing of those who come after them.
-    assert not await room.redis.exists(room.keys.sessions)
-    assert (await room.standing()).seen == 0
-
-
 async def test_under_a_full_cap_people_enter_as_fast_as_others_were_seen_to_leave(
     full: tuple[Room, list[Renewal]],
 ) -> None:

@@ -5,33 +5,32 @@
 -- Returns  nothing: it defines
 -- Complexity O(1)
 
--- Ends that count at least, before older ones are forgotten; and ends after which it is known how people leave.
-local FEWEST_ENDS, FEW_ENDS = 100, 60
+-- Ends that count at least, before older ones are forgotten, and after which it is known how people leave.
+local FEW_ENDS = 60
 
 -- How many sessions were seen to end, the time that people were inside meanwhile, in person-seconds, and how many ended
--- ever. A time in which none could end, because they were held (pruning.lua), is no stay.
+-- ever.
 local function load_stays(event)
   load_sessions(event)
   read_state(event, 'stays_ended', 'stays_time', 'stays_total', 'stays_at', 'stays_end', 'stays_gap')
   local state, now = event.state, event.session_now
-  local seconds = max(0, now - max(state.stays_at or now, state.session_hold or 0)) / 1000
+  local seconds = max(0, now - (state.stays_at or now)) / 1000
   return state.stays_ended or 0, (state.stays_time or 0) + event.inside * seconds, state.stays_total or 0
 end
 
 -- For how long nobody has left, in s.
 local function seconds_since_an_end(event)
   local state, now = event.state, event.session_now
-  return max(0, now - max(state.stays_end or now, state.session_hold or 0)) / 1000
+  return max(0, now - (state.stays_end or now)) / 1000
 end
 
 -- Notes that the number of sessions is about to change. Older ends count less and less.
 local function count_stays(event, change)
   local ended, time, total = load_stays(event)
   local state, now = event.state, event.session_now
-  -- Those who were held end all at once.
-  local ends = (state.stays_at or 0) >= (state.session_hold or 0) and max(0, -change) or 0
+  local ends = max(0, -change)
   ended = ended + ends
-  if ended > max(FEWEST_ENDS, event.inside / 2) then ended, time = ended / 2, time / 2 end
+  if ended > max(FEW_ENDS, event.inside / 2) then ended, time = ended / 2, time / 2 end
   set_state(event, 'stays_ended', ended)
   set_state(event, 'stays_time', time)
   set_state(event, 'stays_total', total + ends)
