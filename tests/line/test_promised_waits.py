@@ -48,6 +48,7 @@ async def test_a_burst_does_not_make_the_others_hope(small: Room, workers: bool)
     standing, _ = await stands(small, last)
     # Eighty came in within five seconds, but only ten a second will.
     assert standing.eta_rate == 10
+    assert not standing.held
 
 
 @pytest.mark.parametrize("every", [2, 3])
@@ -57,6 +58,8 @@ async def test_the_fewer_take_up_their_turn_the_faster_it_goes(make_room: MakeRo
     await let_through(room, 20, every)
     standing, _ = await stands(room, last)
     assert standing.eta_rate == pytest.approx(10 * every, rel=0.1)
+    assert 300 < standing.seen <= MOST_SEEN
+    assert not standing.held
 
 
 async def test_a_full_bucket_bounds_how_fast_it_goes(small: Room) -> None:
@@ -65,6 +68,7 @@ async def test_a_full_bucket_bounds_how_fast_it_goes(small: Room) -> None:
     standing, _ = await stands(small, last)
     # Nearly nobody enters, and forty calls at once are fresh for about 3 s each.
     assert standing.eta_rate == pytest.approx(40 / 3, rel=0.2)
+    assert standing.held
 
 
 async def test_those_who_stepped_aside_count_as_far_as_others_were_called(small: Room) -> None:

@@ -5,8 +5,8 @@
 -- Returns  nothing: it defines
 -- Complexity O(1)
 
--- Ends that count at least, before older ones are forgotten; and ends after which it is known how people leave.
-local FEWEST_ENDS, FEW_ENDS = 200, 60
+-- Ends that count at least, before older ones are forgotten, and after which it is known how people leave.
+local FEW_ENDS = 60
 
 -- How many sessions were seen to end, the time that people were inside meanwhile, in person-seconds, and how many ended
 -- ever.
@@ -18,19 +18,25 @@ local function load_stays(event)
   return state.stays_ended or 0, (state.stays_time or 0) + event.inside * seconds, state.stays_total or 0
 end
 
+-- For how long nobody has left, in s.
+local function seconds_since_an_end(event)
+  local state, now = event.state, event.session_now
+  return max(0, now - (state.stays_end or now)) / 1000
+end
+
 -- Notes that the number of sessions is about to change. Older ends count less and less.
 local function count_stays(event, change)
   local ended, time, total = load_stays(event)
+  local state, now = event.state, event.session_now
   local ends = max(0, -change)
   ended = ended + ends
-  if ended > max(FEWEST_ENDS, event.inside / 2) then ended, time = ended / 2, time / 2 end
+  if ended > max(FEW_ENDS, event.inside / 2) then ended, time = ended / 2, time / 2 end
   set_state(event, 'stays_ended', ended)
   set_state(event, 'stays_time', time)
   set_state(event, 'stays_total', total + ends)
-  local state, now = event.state, event.session_now
   set_state(event, 'stays_at', now)
   if ends > 0 or not state.stays_end then
-    local gap, memory = max(0, now - (state.stays_end or now)) / 1000, event.session_ttl / 1000
+    local gap, memory = seconds_since_an_end(event), event.session_ttl / 1000
     -- As somebody finds it who looks at any time: the longer it lasts, the likelier they look at it.
     set_state(event, 'stays_gap', (gap * gap + memory * (state.stays_gap or 0)) / (gap + memory))
     set_state(event, 'stays_end', now)
@@ -45,7 +51,6 @@ local function turnover(event)
   -- People who came in together stay for a while before any of them leaves: whoever has not been seen to leave is
   -- expected to stay for as long as a session lasts without a request, unless those who did leave were faster.
   local stay = min((time + prior * shortest) / (ended + prior), (time + unseen * shortest) / (ended + unseen))
-  local state, now = event.state, event.session_now
-  local gap = max(state.stays_gap or 0, (now - (state.stays_end or now)) / 1000)
+  local gap = max(event.state.stays_gap or 0, seconds_since_an_end(event))
   return event.max_active / stay, min(1, total / max(FEW_ENDS, event.inside)), gap
 end
