@@ -83,6 +83,14 @@ def test_a_long_poll_excuses_as_much_as_it_lasted() -> None:
     assert overtakings([story(1, admitted=120.5, told=told), story(2, admitted=95)], ENDED) != []
 
 
+def test_a_long_poll_excuses_nothing_later() -> None:
+    told = [Told(60, 10), Told(90, 10), *(Told(at, 10) for at in range(92, 118, 2)), Told(120, 1)]
+    stories = [story(1, admitted=120.5, told=told), story(2, admitted=70), story(3, admitted=110)]
+    assert [(one.by, one.overtaken_at) for one in overtakings(stories[:2], ENDED)] == [(1, 70)]
+    stories[1].admitted = 89.0
+    assert [(one.by, one.overtaken_at) for one in overtakings(stories, ENDED)] == [(1, 110)]
+
+
 def test_who_listens_has_no_poll_that_excuses() -> None:
     quiet = story(1, admitted=100 + 5 + ENTER + MARGIN, listens=True)
     assert [one.number for one in overtakings([quiet, story(2, admitted=100)], ENDED)] == [1]
