@@ -210,8 +210,6 @@ def _overtaken(story: Story, until: float, behind: Sequence[float], shut: Shut, 
             if (more := bisect_left(behind, min(allowed, after)) - first) > 0:
                 by, at, late = by + more, behind[first], max(late, allowed - behind[first])
         after = begun
-        if begun <= story.steady_since:
-            break
     if not by:
         return None
     answers = [(round(told.at, 2), told.position, told.waiting) for told in story.told if told.at <= until]
