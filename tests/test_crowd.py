@@ -61,6 +61,11 @@ def test_who_comes_in_later_than_that_is_overtaken() -> None:
     assert found[0].answers[-2:] == [(102.5, 10, True), (107.5, 1, False)]
 
 
+def test_everybody_who_overtakes_is_counted_once() -> None:
+    people = [story(1, admitted=130), *(story(number, admitted=80.0 + 5 * number) for number in range(2, 7))]
+    assert [(one.number, one.by) for one in overtakings(people, ENDED)] == [(1, 5)]
+
+
 def test_somebody_present_who_is_never_let_in_is_overtaken() -> None:
     assert [one.number for one in overtakings([story(1), story(2, admitted=100)], ENDED)] == [1]
 
@@ -81,6 +86,17 @@ def test_a_long_poll_excuses_as_much_as_it_lasted() -> None:
     assert overtakings([story(1, admitted=120.5, told=told), story(2, admitted=95)], ENDED) == []
     told = [Told(90, 10), Told(94, 10), Told(104, 10), Told(106, 1), Told(120, 1)]
     assert overtakings([story(1, admitted=120.5, told=told), story(2, admitted=95)], ENDED) != []
+
+
+def test_a_long_poll_excuses_nothing_later() -> None:
+    told = [Told(60, 10), Told(90, 10), *(Told(at, 10) for at in range(92, 118, 2)), Told(120, 1)]
+    stories = [story(1, admitted=120.5, told=told), story(2, admitted=70), story(3, admitted=110)]
+    assert [(one.by, one.overtaken_at) for one in overtakings(stories[:2], ENDED)] == [(1, 70)]
+    stories[1].admitted = 89.0
+    # But somebody who came in before it is excused by a later one.
+    later = [Told(60, 10), Told(64, 10), Told(84, 1, waiting=False)]
+    assert overtakings([story(1, admitted=84.5, told=later), story(2, admitted=62.5)], ENDED) == []
+    assert [(one.by, one.overtaken_at) for one in overtakings(stories, ENDED)] == [(1, 110)]
 
 
 def test_who_listens_has_no_poll_that_excuses() -> None:

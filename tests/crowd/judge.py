@@ -4,7 +4,7 @@
 Whoever asked more than a second late (a hidden tab), or lost an answer or a stream, is absent until the next answer.
 
 **Overtaken** is A by B if A joined before B, A was present when B was let in and ever since, and B was let in before A
-by more than A's own poll (the longest from one answer to the next meanwhile), A's enter (from the last answer to the
+by more than A's own poll (the longest from one answer to the next since then), A's enter (from the last answer to the
 admission) and MARGIN. Time in which nobody could be let in, because the crowd had killed Redis, does not count. Joins
 and admissions are times of the server: the ticket, and the first grant in the pass. For who listens to the stream a
 poll is a second, and the time that the last event was on its way.
@@ -183,39 +183,39 @@ def overtakings(stories: Iterable[Story], ended: float, shut: Shut = (), margin:
     found, behind = [], list[float]()
     for story in sorted((story for story in stories if story.ticket), key=lambda one: one.ticket, reverse=True):
         until = ended if story.until is None else story.until
-        first = bisect_left(behind, story.steady_since)
-        if first < len(behind) and behind[first] < until:
-            lost = sum(max(0.0, min(until, end) - max(behind[first], begin)) for begin, end in shut)
-            before = until - _poll_and_enter(story, behind[first], until) - lost - margin
-            if (by := bisect_left(behind, before) - first) > 0:
-                found.append(_overtaking(story, by, before, behind[first], until))
+        if overtaken := _overtaken(story, until, behind, shut, margin):
+            found.append(overtaken)
         if story.admitted is not None:
             insort(behind, story.admitted)
     return found
 
 
-def _overtaking(story: Story, by: int, before: float, at: float, until: float) -> Overtaking:
-    answers = [(round(told.at, 2), told.position, told.waiting) for told in story.told if told.at <= until]
-    late = round(before - at, 2)
-    return Overtaking(story.number, story.ticket, by, late, round(at, 2), round(until, 2), answers[-_ANSWERS:])
-
-
-def _poll_and_enter(story: Story, since: float, until: float) -> float:
-    """The longest time between two answers that ends after `since`, and that from the last one until they were in."""
-    longest, after = 0.0, until
+def _overtaken(story: Story, until: float, behind: Sequence[float], shut: Shut, margin: float) -> Overtaking | None:
+    """Whether somebody was; `behind` is when those who joined later were let in, in order."""
+    enter, poll = (None if story.admitted is not None else 0.0), 0.0
     if story.listens:
-        longest = STREAM_POLL + next((told.age for told in reversed(story.told) if told.at < until), 0.0)
-    enter = None if story.admitted is not None else 0.0
-    begun = [max(at, story.steady_since) for at in (story.joined, *(told.at for told in story.told)) if at < until]
-    for at in reversed(begun):
+        poll = STREAM_POLL + next((told.age for told in reversed(story.told) if told.at < until), 0.0)
+    asked = [max(at, story.steady_since) for at in (story.joined, *(told.at for told in story.told)) if at < until]
+    by, at, late, after = 0, until, 0.0, until
+    # From the last answer back: a poll excuses those who came in since it began, and not those who came in later.
+    for begun in reversed(asked):
         if enter is None:
-            enter = after - at
+            enter = after - begun
         elif not story.listens:
-            longest = max(longest, after - at)
-        after = at
-        if at <= since:
-            break
-    return longest + (enter or 0.0)
+            poll = max(poll, after - begun)
+        first = bisect_left(behind, begun)
+        if first < len(behind) and behind[first] < after:
+            closed = sum(max(0.0, min(until, end) - max(behind[first], begin)) for begin, end in shut)
+            allowed = until - poll - enter - closed - margin
+            if (more := bisect_left(behind, min(allowed, after)) - first) > 0:
+                by, at, late = by + more, behind[first], max(late, allowed - behind[first])
+        after = begun
+    if not by:
+        return None
+    answers = [(round(told.at, 2), told.position, told.waiting) for told in story.told if told.at <= until]
+    return Overtaking(
+        story.number, story.ticket, by, round(late, 2), round(at, 2), round(until, 2), answers[-_ANSWERS:]
+    )
 
 
 def rises(stories: Sequence[Story], rate: float, returns_after: float) -> Rises:
