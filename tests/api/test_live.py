@@ -190,9 +190,10 @@ async def test_whoever_listens_far_back_is_heard_and_costs_redis_nothing(
             commands = [one for one in await monitor.commands() if f"{{{event}}}" in one]
     fetches = [one for one in commands if one.startswith("GET position_index")]
     naming = [sum(ticket in one for ticket in tickets) for one in commands if not one.startswith("ZMSCORE")]
-    # Heartbeats: an eighth of the TTL apart, for all of them in one command. Beside them one is polled for all.
-    assert len([named for named in naming if named > 1]) <= len(fetches) + 1
-    assert len([named for named in naming if named == 1]) <= len(fetches) + 1
+    # Once a second, an eighth of the TTL: one command with all heartbeats, and one poll of somebody for all. (On a busy
+    # machine leases of 2 s may run out, and all are polled at once.) A hundred who poll are ten times as much.
+    assert len([named for named in naming if named > 1]) <= 2 * len(fetches) + 1
+    assert len([named for named in naming if named == 1]) <= 2 * len(fetches) + 1
     assert max(naming) == len(tickets)
 
 
