@@ -35,7 +35,7 @@ test: $(READY) ## Run the tests, with ARGS="..." for pytest
 	@$(PYTEST) $(ARGS)
 	@[ -n "$(ARGS)" ] || { echo "The api once more, over ASGI:"; API_TEST_SERVER=granian-asgi $(PYTEST) tests/api; }
 
-test-browser: $(READY) ## Run the tests with real browsers (2 minutes; needs Chromium, and npm for axe)
+test-browser: $(READY) ## Run the tests with real browsers (3 minutes; needs Chromium, and npm for axe)
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group browser
 	@$(MAKE) --no-print-directory $(NODE)/.ready || echo "Without npm axe looks at nothing."
 	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/browser $(ARGS)

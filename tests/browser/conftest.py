@@ -233,16 +233,14 @@ def made_up() -> Iterator[MadeUpLine]:
         yield line
 
 
-@pytest_asyncio.fixture
-async def page(made_up: MadeUpLine) -> AsyncIterator[Any]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(browser: Any, made_up: MadeUpLine) -> AsyncIterator[Any]:
     """A tab before that line; a fault of the script, or of the policy, fails the test."""
     faults: list[str] = []
-    async with async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        context = await browser.new_context(base_url=made_up.url, locale="en-US")
-        page = await context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
-        yield page
-        await browser.close()
+    context = await browser.new_context(base_url=made_up.url, locale="en-US")
+    page = await context.new_page()
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+    yield page
+    await context.close()
     assert faults == []

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from api.room.texts import texts_in
-from tests.browser.conftest import LOST
+from tests.browser.conftest import LOST, ONE_LOOP
 from tests.browser.made_up import PLACE, MadeUpLine, answering, refusing, says, state, until
+
+pytestmark = ONE_LOOP
 
 
 async def test_it_joins_once_whatever_is_clicked_and_shows_the_place(page: Any) -> None:
@@ -142,7 +144,7 @@ async def test_who_is_let_in_leaves_no_page_behind(page: Any) -> None:
     await page.goto("/waiting-room/join")
     await page.wait_for_url("**/inside")
     assert len(enters) == 1
-    await page.go_back()
+    await page.go_back(wait_until="commit")
     assert await page.title() == "Preview"
 
 
