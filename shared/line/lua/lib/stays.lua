@@ -44,7 +44,7 @@ local function count_stays(event, change)
 end
 
 -- How many sessions end in a second when all slots are taken, which part of those inside was seen to leave (all of them,
--- if as many left), and how long it is from one end to the next, in s: people who came in together leave together.
+-- if as many left; less the noise of as few ends as are remembered), and how long it is from one end to the next, in s: people who came in together leave together.
 local function turnover(event)
   local prior, ended, time, total = 4, load_stays(event)
   local shortest, unseen = max(event.session_ttl, event.pass_ttl) / 1000, prior + max(0, event.inside - total)
@@ -52,5 +52,6 @@ local function turnover(event)
   -- expected to stay for as long as a session lasts without a request, unless those who did leave were faster.
   local stay = min((time + prior * shortest) / (ended + prior), (time + unseen * shortest) / (ended + unseen))
   local gap = max(event.state.stays_gap or 0, seconds_since_an_end(event))
-  return event.max_active / stay, min(1, total / max(FEW_ENDS, event.inside)), gap
+  local noise = 2 / math.sqrt(max(FEW_ENDS, event.inside / 2))
+  return event.max_active / stay, min(1, total / max(FEW_ENDS, event.inside)) * (1 - noise), gap
 end
