@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 
 from tests.crowd import ear, tab
+from tests.crowd.judge import NEWS
 from tests.crowd.ledger import End, Ledger
-from tests.crowd.person import Person
+from tests.crowd.person import TIMEOUT, Person
 from tests.crowd.town import Character, Fate, Town
+from tests.support import page_script
 from tests.support.browser import Client
 from tests.support.made_up_server import http, made_up_server
+from tests.support.paths import ROOT
 
 TICKET = 1_795_000_000_000_000
 WAITING = f"w~sale~{TICKET}~1795000001000~mac"
@@ -124,6 +128,23 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Live:
         return Lived(person, around.ledger, room)
 
     return one
+
+
+def test_its_times_are_those_of_the_page() -> None:
+    script = (ROOT / "api" / "room" / "assets" / "room.js").read_text()
+    known = {name: int(value) for name, value in re.findall(r"^const (\w+) = (\d+);$", script, re.MULTILINE)}
+    ours = {
+        "RETRY_FIRST": page_script.FIRST_RETRY,
+        "RETRY_MOST": page_script.LONGEST_RETRY,
+        "TIMEOUT": TIMEOUT,
+        "FIRST_EVENT": ear.FIRST_EVENT,
+        "QUIET": ear.QUIET,
+        "LISTEN_AGAIN": ear.LISTEN_AGAIN,
+        "RETURN": ear.RETURN,
+        "LATE_IS_NEWS": NEWS,
+    }
+    assert {name: known[name] for name in ours} == {name: value * 1000 for name, value in ours.items()}
+    assert known["STREAM_FAILURES"] == ear.STREAM_FAILURES
 
 
 async def test_somebody_comes_waits_and_goes_in(live: Live) -> None:

@@ -13,7 +13,8 @@ GONE: Final = frozenset({"TOKEN_EXPIRED", "ALREADY_REDEEMED", "INVALID_TOKEN", "
 """Codes by which the script knows that a place is gone."""
 FIRST_RETRY: Final = 2.0
 """Seconds after which the script asks again, at least."""
-_LONGEST_RETRY: Final = 60.0
+LONGEST_RETRY: Final = 60.0
+"""And at most."""
 _STATE: Final = re.compile(rb'data-state="(\w+)"')
 _HEAD_BYTES: Final = 8192
 
@@ -30,7 +31,7 @@ def form_headers(origin: str) -> dict[str, str]:
 
 def back_off(failures: int, retry_after: float, chance: random.Random) -> float:
     """Seconds until the script asks again after so many failures in a row; not before Retry-After."""
-    most = min(FIRST_RETRY * 2.0 ** (failures - 1), _LONGEST_RETRY)
+    most = min(FIRST_RETRY * 2.0 ** (failures - 1), LONGEST_RETRY)
     return max(most * chance.uniform(0.5, 1), retry_after * chance.uniform(1, 1.25))
 
 
