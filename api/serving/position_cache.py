@@ -126,13 +126,14 @@ class PositionCache:
             return None
         self._refetch(event_id, cached, now)
         index = cached.index
-        if index is None:
+        # Who joined after the index was published is somewhere behind its end: nobody knows where.
+        if index is None or not index.tickets or ticket > index.tickets[-1]:
             return None
         standing, late = index.standing, now - lease > self._lease_ms / 2
         age = now - standing.now
         if self._line.is_away(event_id):
             return (interpolate(index, ticket), standing, now, late) if age <= OUTAGE_MS else None
-        if age > FRESH_MS or standing.damaged or not index.tickets or ticket > index.tickets[-1]:
+        if age > FRESH_MS or standing.damaged:
             return None
         position = interpolate(index, ticket)
         return (position, standing, now, late) if position > cached.exact_zone else None

@@ -296,6 +296,11 @@ class Settings(BaseSettings):
             )
         if self.heartbeat_ttl < 180:
             found.append("DAEGI_HEARTBEAT_TTL under 180 s is for tests: people lose their place too easily")
+        if self.ready_ttl <= self.heartbeat_ttl / 8:
+            found.append(
+                "DAEGI_READY_TTL is not longer than DAEGI_HEARTBEAT_TTL / 8, the longest pause between two polls: "
+                "people who ask as told step aside"
+            )
         if self.ready_ttl > 0.3 * self.heartbeat_ttl:
             found.append("DAEGI_READY_TTL over 0.3 of DAEGI_HEARTBEAT_TTL is for tests")
         if self.pass_ttl > self.heartbeat_ttl:

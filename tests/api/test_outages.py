@@ -136,6 +136,21 @@ async def test_an_index_bridges_an_outage_for_60_seconds(own_server: RedisServer
         refused(await try_status(http, crowds[61].token(5, lease)), 503, "UNAVAILABLE")
 
 
+async def test_nobody_who_joined_after_the_index_is_told_its_last_place_in_an_outage(
+    own_server: RedisServer, own_redis: Redis, event: str
+) -> None:
+    async with running(Api(own_server.url)) as http, line_of(own_server) as line:
+        crowd = Crowd(event, await fill(line, event, 5))
+        await line.publish_index(event)
+        await index_fetched(own_server, http, crowd.token(5))
+        late = Crowd(event, await fill(line, event, 50))
+        lease = await now_ms(own_redis)
+        own_server.kill()
+        await eventually(lambda: is_away(http))
+        assert (await status(http, crowd.token(5, lease)))["position"] == 5
+        refused(await try_status(http, late.token(50, lease)), 503, "UNAVAILABLE")
+
+
 async def test_heartbeats_during_an_outage_count_after_it(
     own_server: RedisServer, own_redis: Redis, event: str
 ) -> None:

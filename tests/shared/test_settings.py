@@ -201,6 +201,7 @@ _CONNECTOR = {"connector_secret": "a secret", "connector_customer": "acme", "con
     [
         ({"heartbeat_ttl": 60, "ready_ttl": 10}, ["DAEGI_HEARTBEAT_TTL"]),
         ({"ready_ttl": 91}, ["DAEGI_READY_TTL"]),
+        ({"ready_ttl": 37.5}, ["DAEGI_READY_TTL"]),
         ({"pass_ttl": 301}, ["DAEGI_PASS_TTL"]),
         (_CONNECTOR, ["DAEGI_CONNECTOR_BIND_IP"]),
         ({**_CONNECTOR, "trusted_address_header": "X-Forwarded-For"}, []),
