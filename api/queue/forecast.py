@@ -71,7 +71,7 @@ def doubt(standing: Standing) -> Doubt:
     if standing.capped:
         new = 1 - standing.seen / MOST_SEEN
         early = new**8
-        low, high = 0.87 - 0.25 * new - 0.62 * early, 1.17 + 0.7 * new + 2.5 * early
+        low, high = 0.8 - 0.2 * new - 0.62 * early, 1.17 + 0.7 * new + 2.5 * early
         return Doubt(low, high, math.inf, 0, 0.5 / rate, standing.gap)
     if standing.held:
         return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, 0, 0, 0)

@@ -30,7 +30,7 @@ async def outcome(scenario: Scenario, url: str) -> Outcome:
     return found
 
 
-@pytest.mark.parametrize(("scenario", "width"), [(SMALL, 0.4), (CAPPED, 1.5)], ids=["small", "capped"])
+@pytest.mark.parametrize(("scenario", "width"), [(SMALL, 0.4), (CAPPED, 1.7)], ids=["small", "capped"])
 async def test_nine_of_ten_promises_are_kept(scenario: Scenario, width: float, url: str) -> None:
     ranges = list((await outcome(scenario, url)).ranges())
     assert len(ranges) > 300
