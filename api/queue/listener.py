@@ -9,7 +9,7 @@ from shared.tokens.signer import WaitingToken
 _NOTICEABLE_S, _NOTICEABLE = 3.0, 0.1
 """A wait is told anew when it is off by more than this: s, and a part of it."""
 
-KEEP_ALIVE = b": keep-alive\n\n"
+_KEEP_ALIVE = b": keep-alive\n\n"
 
 Render = Callable[[bytes], bytes]
 """Makes the JSON that a listener is sent out of that of the status answer."""
@@ -133,6 +133,11 @@ class Listener:
         if self._next:
             self._skipped()
         self._next, self.told_at = chunk, now
+        self._wake_up()
+
+    def keep_alive(self, now: float) -> None:
+        """Sends a comment, unless there is something to be sent already."""
+        self._next, self.told_at = self._next or _KEEP_ALIVE, now
         self._wake_up()
 
     def end(self, reason: End, last: bytes = b"") -> None:

@@ -7,6 +7,7 @@ of them together, and their heartbeats are written hundreds at a time. Those nea
 import asyncio
 import heapq
 import random
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from api.queue.answers import UNKNOWN_POLL_S, Answers
 from api.queue.batched_line import BatchedLine
 from api.queue.forecast import FRONT_POLL_S, eta
 from api.queue.handlers import token_expired
-from api.queue.listener import KEEP_ALIVE, End, Listener, Render, Seen, event
+from api.queue.listener import End, Listener, Render, Seen, event
 from api.serving.clock import RedisClock
 from api.serving.position_cache import PositionCache
 from api.serving.worker_outbox import WorkerOutbox
@@ -45,6 +46,11 @@ _KEEP_ALIVE_S = 15.0
 
 _STEPS, _FURTHEST_S = 20, 15.0
 """Somebody far back hears of a new place after a twentieth of their wait, at the latest after 15 s."""
+
+_MOST_STREAMS = 16
+"""Streams for one place in line, of all tabs and devices, and of connections whose end was not noticed yet. Without a
+bound one visitor could take those of everybody.
+"""
 
 _MOST_POLLS = 1024
 """Polls of listeners in flight: more would make those wait who poll by themselves."""
@@ -101,6 +107,7 @@ class Live:
         self._line, self._answers, self._signer, self._clock = line, answers, signer, clock
         self._positions, self._outbox = positions, outbox
         self._open, self._all_closed = 0, asyncio.Event()
+        self._streams: Counter[tuple[str, int]] = Counter()
         self._all_closed.set()
         self._draining = False
         self._audiences: dict[str, _Audience] = {}
@@ -132,6 +139,9 @@ class Live:
         self.check_room()
         status, now = self._decode(answer.body), self._loop.time()
         token = self._signer.verify_waiting(status.waiting_token)
+        place = token.event_id, token.ticket
+        if self._streams[place] >= _MOST_STREAMS:
+            raise OverloadedError("too many listen for this place: poll instead")
         audience = self._audiences.get(token.event_id)
         if audience is None:
             audience = _Audience(token.event_id, now, self._mood(token.event_id))
@@ -140,6 +150,7 @@ class Live:
         text = status.waiting_token
         listener = Listener(token, text, render, trace_id, skipped=self._skipped.add, closed=self._closed)
         self._open += 1
+        self._streams[place] += 1
         self._all_closed.clear()
         audience.listeners.add(listener)
         self._tell(audience, listener, status, answer.body, now)
@@ -218,7 +229,8 @@ class Live:
     def _schedule(self, audience: _Audience, listener: Listener, now: float, seconds: float) -> None:
         """The next look at where they stand; before it, perhaps, a sign that the stream is alive."""
         if now - listener.told_at >= _KEEP_ALIVE_S:
-            self._send(listener, "keep-alive", KEEP_ALIVE, now)
+            self._sent.add(1, "keep-alive")
+            listener.keep_alive(now)
         listener.look_at = now + seconds
         listener.due = min(listener.look_at, listener.told_at + _KEEP_ALIVE_S)
         heapq.heappush(audience.agenda, (listener.due, next(self._numbers), listener))
@@ -370,6 +382,10 @@ class Live:
 
     def _closed(self, listener: Listener) -> None:
         self._open -= 1
+        place = listener.event_id, listener.ticket
+        self._streams[place] -= 1
+        if not self._streams[place]:
+            del self._streams[place]
         if not self._open:
             self._all_closed.set()
         self._ended.add(1, listener.end_reason or "left")

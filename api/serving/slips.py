@@ -15,6 +15,10 @@ SLOWER = 0.85
 """
 
 
+_JUMP_MS = 10_000
+"""A standing that is older by more comes from a clock that has jumped back."""
+
+
 class Slips:
     """What has held up one event's line of late; for `remembered` s, in which everybody hears of it."""
 
@@ -30,7 +34,10 @@ class Slips:
     def observe(self, standing: Standing) -> None:
         """Compares with the standings before; older ones than the last are passed over."""
         last = self._last
-        if standing.now < last.now:
+        if standing.now < last.now - _JUMP_MS:
+            # What happened stands in a future that would hide all that happens until then.
+            self._since = self.changed = 0
+        elif standing.now < last.now:
             return
         if not last.waiting:
             # Nobody was promised anything.

@@ -47,6 +47,15 @@ async def test_what_is_not_sent_yet_is_replaced_by_what_is_newer(listener: Liste
     assert counts.skipped == 4
 
 
+async def test_a_comment_replaces_nothing(listener: Listener, counts: Counts) -> None:
+    listener.offer(b"news", 1)
+    listener.keep_alive(16)
+    assert (await anext(listener), listener.told_at) == (b"news", 16)
+    listener.keep_alive(31)
+    assert await anext(listener) == b": keep-alive\n\n"
+    assert counts.skipped == 0
+
+
 async def test_it_ends_after_its_last_chunk(listener: Listener, counts: Counts) -> None:
     listener.offer(b"a place that is not true any more", 0)
     listener.end("gone", b"gone")

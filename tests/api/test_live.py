@@ -298,3 +298,45 @@ async def test_while_redis_is_away_streams_stay_open_and_nobody_is_told_anything
         assert ends[1].data["position"] in {FAR - 1, FAR - 2}
         await configure(http, event, paused=True)
         await called.until(status="waiting", eta_sec=None)
+
+
+async def test_one_place_has_a_few_streams_and_leaves_the_rest_to_others(
+    redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    async with running(Api(redis_server.url)) as http, AsyncExitStack() as stack:
+        await configure(http, event, rate=0, burst=0)
+        token, other = [(await join(http, event))["waiting_token"] for _ in range(2)]
+        streams = [await stack.enter_async_context(listening(http, token)) for _ in range(16)]
+        assert {(await stream.next()).data["position"] for stream in streams} == {1}
+        refused(await http.get(STREAM, params={"token": token}), 503, "OVERLOADED")
+        async with listening(http, other) as stream:
+            assert (await stream.next()).data["position"] == 2
+        await streams[0].answer.aclose()
+
+        async def room() -> bool:
+            async with http.stream("GET", STREAM, params={"token": token}) as answer:
+                return answer.status_code == 200
+
+        await eventually(room)
+
+
+async def test_a_fault_of_ours_costs_nobody_what_comes_after_it(own_server: RedisServer, event: str) -> None:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(running(Api(own_server.url, heartbeat_ttl=8)))
+        redis = await stack.enter_async_context(Redis.from_url(own_server.url))
+        await configure(http, event, rate=0, burst=0)
+        line = await stack.enter_async_context(line_of(own_server))
+        crowd = Crowd(event, await fill(line, event, PEOPLE))
+        streams = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in (2, 3, 900, FAR)]
+        for stream in streams:
+            await stream.next()
+        # Heartbeats cannot be written: not an outage, but nothing that anybody expects.
+        heartbeats = Keys().event(event).heartbeat
+        await redis.rename(heartbeats, f"kept:{{{event}}}")
+        await redis.set(heartbeats, "none")
+        await asyncio.sleep(4)
+        await redis.delete(heartbeats)
+        await redis.rename(f"kept:{{{event}}}", heartbeats)
+        await leave(http, crowd.token(1))
+        places = [(await stream.next()).data["position"] for stream in streams]
+        assert places[:3] == [1, 2, 899]

@@ -55,3 +55,12 @@ def test_an_older_standing_changes_nothing() -> None:
     slips.observe(MOVING._replace(now=NOW - 1000, paused=True))
     assert slips.reason(NOW) == ""
     assert slips.changed == 0
+
+
+def test_a_clock_that_jumps_back_hides_nothing() -> None:
+    slips, back = Slips(MOVING, REMEMBERED), NOW - 3_600_000
+    slips.observe(MOVING._replace(now=NOW + 1000, paused=True))
+    slips.observe(MOVING._replace(now=back))
+    assert slips.reason(back + 1000) == ""
+    slips.observe(MOVING._replace(now=back + 1000, rate=25.0))
+    assert (slips.reason(back + 2000), slips.changed) == ("rate_changed", back + 1000)

@@ -167,11 +167,30 @@ async def test_a_stream_that_breaks_is_opened_again_and_after_three_times_left_a
     assert len(live.streams) == 3
     await page.clock.fast_forward(70_000)
     stream = await live.stream(4)
-    stream.tell()
-    # It has spoken: the next time is the first time.
+    stream.tell(people=5)
+    await says(page, "ahead", "5 people are ahead of you")
+    await page.clock.fast_forward(21_000)
+    # It was of use: the next time is the first time.
     stream.hang_up()
     await page.clock.fast_forward(5000)
     await live.stream(5)
+
+
+async def test_streams_that_tell_a_place_and_break_at_once_are_no_better_than_none(page: Any, live: MadeUpLine) -> None:
+    await page.clock.install()
+    await answering(page, "place", {**PLACE, "poll_after_ms": 60_000})
+    await page.goto("/waiting-room/waiting")
+    for number in (1, 2, 3):
+        stream = await live.stream(number)
+        stream.tell(people=number)
+        await says(page, "ahead", f"{number} {'person is' if number == 1 else 'people are'} ahead of you")
+        stream.hang_up()
+        await until(lambda: stream.closed)  # noqa: B023 - it is awaited here
+        await page.clock.fast_forward(5000)
+    # Each of them would have been the first, and everybody back every other second.
+    await page.clock.fast_forward(100_000)
+    await page.wait_for_timeout(500)
+    assert len(live.streams) == 3
 
 
 async def test_a_stream_that_is_held_back_from_its_beginning_is_left(page: Any, live: MadeUpLine) -> None:

@@ -13,6 +13,8 @@ from tests.support.browser import Event, Stream
 
 STREAM_FAILURES: Final = 3
 """After so many in a row the page polls for a while."""
+SHORT_LIVED: Final = 20.0
+"""Seconds before which a stream that breaks counts as one of several in a row."""
 FIRST_EVENT: Final = 10.0
 """Seconds after which a stream without an event is of no use."""
 QUIET: Final = 60.0
@@ -111,7 +113,7 @@ class Ear:
 
     def _understand(self, event: Event) -> Reply | None:
         """What it says; None if a poll knew better when it came. The page would have heard it then."""
-        self._hears, self._broken, self._missed = True, 0, 0
+        self._hears, self._missed = True, 0
         reply = decode(event.data)
         if reply.confirmed_at < self._confirmed_at:
             return None
@@ -127,6 +129,8 @@ class Ear:
         town = self._town
         self.close()
         self._story.listens, self._story.steady_since = False, town.now()
+        if town.now() - self._opened >= SHORT_LIVED:
+            self._broken = 0
         self._broken = STREAM_FAILURES if refused else self._broken + 1
         for_long = self._broken >= STREAM_FAILURES
         town.ledger.fallbacks += for_long

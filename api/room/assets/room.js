@@ -7,6 +7,7 @@ const TIMEOUT = 15000;
 const FIRST_EVENT = 10000;
 const QUIET = 60000;
 const STREAM_FAILURES = 3;
+const SHORT_LIVED = 20000;
 const LISTEN_AGAIN = 120000;
 const RETURN = 5000;
 const SEATS = 4;
@@ -132,6 +133,7 @@ class Room {
     this.seat = null;
     this.stream = null;
     this.listening = false;
+    this.opened = 0;
     this.silentSince = 0;
     this.broken = 0;
     this.listenAt = 0;
@@ -332,10 +334,10 @@ class Room {
     if (!this.seat || !may()) return;
     const stream = new EventSource(`${this.base}/live${this.query}`);
     this.stream = stream;
-    this.silentSince = Date.now();
+    this.opened = this.silentSince = Date.now();
     stream.addEventListener("place", ({ data }) => {
       this.listening = true;
-      this.silentSince = this.broken = this.missed = 0;
+      this.silentSince = this.missed = 0;
       const { what } = this.asking ?? this.plan ?? {};
       // They have their own way on, and their own pace.
       if (what === "join" || what === "enter") return;
@@ -369,6 +371,8 @@ class Room {
   unheard(refused = false) {
     // Everybody who listened to a process that died is here at the same time.
     const soon = Math.random() * RETURN;
+    // One that breaks after its first event, again and again, costs more than polls.
+    if (Date.now() - this.opened >= SHORT_LIVED) this.broken = 0;
     this.broken = refused ? STREAM_FAILURES : this.broken + 1;
     this.listenAt = Date.now() + (this.broken < STREAM_FAILURES ? soon : LISTEN_AGAIN);
     this.hangUp(soon);
