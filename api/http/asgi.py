@@ -104,7 +104,11 @@ async def _send(response: Response, send: Send) -> None:
 
 async def _stream(response: StreamingResponse, receive: Receive, send: Send, reader: Reader) -> None:
     async def send_chunk(chunk: bytes) -> None:
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except RuntimeError as error:
+            # From uvloop, when the client has closed its connection.
+            raise ConnectionResetError from error
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":

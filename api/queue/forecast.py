@@ -59,7 +59,8 @@ def doubt(standing: Standing) -> Doubt:
 
     Under a full *cap* a wait goes by how long sessions last (lib/stays.lua). The fewer of those inside were seen to
     leave, the less is known: people who came in together leave together, first those who are quick, and nobody for a
-    while if all take their time. Once everybody inside came after somebody else, the range is as wide as stays differ.
+    while if all take their time. Once everybody inside came after somebody else, and two session TTLs have passed, the
+    range is as wide as stays differ.
     Where groups that came in together still leave together, a wait ends with the leaving of one of them.
 
     The *rates over 1, 5 and 15 minutes* are no source: they begin with what the burst let in, and a window that is long

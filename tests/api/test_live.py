@@ -340,3 +340,26 @@ async def test_a_fault_of_ours_costs_nobody_what_comes_after_it(own_server: Redi
         await leave(http, crowd.token(1))
         places = [(await stream.next()).data["position"] for stream in streams]
         assert places[:3] == [1, 2, 899]
+
+
+async def test_a_client_that_sends_requests_ahead_and_goes_is_no_fault_of_ours(
+    redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    api = Api(redis_server.url, server="uvicorn")
+    async with running(api) as http:
+        await configure(http, event, rate=0, burst=0)
+        in_front, token = [(await join(http, event))["waiting_token"] for _ in range(2)]
+        with socket.create_connection((LOCALHOST, api.port)) as client:
+            client.sendall(f"GET {STREAM}?token={token} HTTP/1.1\r\nhost: daegi\r\n\r\n".encode() * 5)
+
+            async def one_listens() -> bool:
+                return await listeners(http) == 1
+
+            await eventually(one_listens)
+        await leave(http, in_front)
+
+        async def nobody_listens() -> bool:
+            return await listeners(http) == 0
+
+        await eventually(nobody_listens)
+        assert "a stream failed" not in api.log()

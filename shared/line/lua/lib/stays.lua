@@ -12,7 +12,7 @@ local FEW_ENDS = 60
 -- ever.
 local function load_stays(event)
   load_sessions(event)
-  read_state(event, 'stays_ended', 'stays_time', 'stays_total', 'stays_at', 'stays_end', 'stays_gap')
+  read_state(event, 'stays_ended', 'stays_time', 'stays_total', 'stays_since', 'stays_at', 'stays_end', 'stays_gap')
   local state, now = event.state, event.session_now
   local seconds = max(0, now - (state.stays_at or now)) / 1000
   return state.stays_ended or 0, (state.stays_time or 0) + event.inside * seconds, state.stays_total or 0
@@ -35,6 +35,7 @@ local function count_stays(event, change)
   set_state(event, 'stays_time', time)
   set_state(event, 'stays_total', total + ends)
   set_state(event, 'stays_at', now)
+  if not state.stays_since then set_state(event, 'stays_since', now) end
   if ends > 0 or not state.stays_end then
     local gap, memory = seconds_since_an_end(event), event.session_ttl / 1000
     -- As somebody finds it who looks at any time: the longer it lasts, the likelier they look at it.
@@ -43,8 +44,10 @@ local function count_stays(event, change)
   end
 end
 
--- How many sessions end in a second when all slots are taken, which part of those inside was seen to leave (all of them,
--- if as many left; less the noise of as few ends as are remembered), and how long it is from one end to the next, in s: people who came in together leave together.
+-- How many sessions end in a second when all slots are taken; how much of what is to be known of it is, at most 1; and
+-- how long it is from one end to the next, in s: people who came in together leave together. All is known when as many
+-- left as are inside, less the noise of as few ends as are remembered, and not before two session TTLs have passed: those
+-- who stay for long pile up meanwhile, and nobody has seen them leave.
 local function turnover(event)
   local prior, ended, time, total = 4, load_stays(event)
   local shortest, unseen = max(event.session_ttl, event.pass_ttl) / 1000, prior + max(0, event.inside - total)
@@ -53,5 +56,7 @@ local function turnover(event)
   local stay = min((time + prior * shortest) / (ended + prior), (time + unseen * shortest) / (ended + unseen))
   local gap = max(event.state.stays_gap or 0, seconds_since_an_end(event))
   local noise = 2 / math.sqrt(max(FEW_ENDS, event.inside / 2))
-  return event.max_active / stay, min(1, total / max(FEW_ENDS, event.inside)) * (1 - noise), gap
+  local watched = (event.session_now - (event.state.stays_since or event.session_now)) / 1000
+  local known = min(1, total / max(FEW_ENDS, event.inside), watched / (2 * shortest))
+  return event.max_active / stay, known * (1 - noise), gap
 end
