@@ -51,6 +51,9 @@ class State:
     turns_absent: float = 0.0
     turns_uncounted: float | None = None
     turns_seen: float = 0.0
+    turns_at: int | None = None
+    turns_settling: float = 0.0
+    turns_settled: float = 0.0
     entering: float = 0.0
     absences: float = 0.0
     verified: int = 0
@@ -330,6 +333,10 @@ class Event:
         undecided = sum(self.now - TURNS_DECIDED < when <= self.now for when in self.called.values())
         if state.turns_uncounted is None:
             state.turns_uncounted = admitted
+        window = self.now // TURNS_DECIDED
+        if state.turns_at != window:
+            state.turns_settled = state.turns_settling if state.turns_at == window - 1 else state.turns_called
+            state.turns_settling, state.turns_at = state.turns_called, window
         state.turns_called += called
         state.turns_uncounted = max(state.turns_uncounted, admitted - state.turns_called)
         state.turns_absent = min(state.turns_absent + absent, state.turns_called)
@@ -339,7 +346,7 @@ class Event:
             state.turns_uncounted = (state.turns_uncounted + admitted) / 2
         entered = admitted - state.turns_uncounted
         decided = max(entered, state.turns_called - undecided) + 5
-        state.turns_seen = decided - 5 + state.turns_absent
+        state.turns_seen = min(state.turns_settled, max(0, state.turns_called - undecided)) + state.turns_absent
         state.entering, state.absences = (entered + 5) / decided, state.turns_absent / (state.turns_called + 5)
 
     def _eta_rate(self) -> float | None:

@@ -32,23 +32,31 @@ local function head_speed(event)
   return (current + before * (1 - event.now % HEAD_WINDOW / HEAD_WINDOW)) * 1000 / HEAD_WINDOW
 end
 
+-- Whoever enters has done so this long after the call (ms): they poll every 2 s.
+local TURN_WINDOW = 2500
+
 -- Counts people whose turn has come: how many were called, and how many stepped aside; and works out from the sample
 -- what eta_rate needs. The older ones count less and less: when the sample is full they are halved, together with the
 -- admissions. Calls that may still be taken up stay whole.
 local function count_turns(event, called, absent)
   -- Before anything is known everyone enters, as if so many had: a wait promised too long is better than one too short.
   local prior = 5
-  read_state(event, 'admitted', 'turns_called', 'turns_absent', 'turns_uncounted')
+  read_state(event, 'admitted', 'turns_called', 'turns_absent', 'turns_uncounted', 'turns_at', 'turns_settling',
+    'turns_settled')
   local now, state = event.now, event.state
-  local admitted = state.admitted or 0
+  local admitted, window = state.admitted or 0, floor(now / TURN_WINDOW)
+  if state.turns_at ~= window then
+    set_state(event, 'turns_settled', state.turns_at == window - 1 and state.turns_settling or state.turns_called or 0)
+    set_state(event, 'turns_settling', state.turns_called or 0)
+    set_state(event, 'turns_at', window)
+  end
   local uncounted = state.turns_uncounted or admitted
   called = (state.turns_called or 0) + called
   -- People who have gone stand together at the head after a pause, say, which tells nothing of those behind them.
   absent = min((state.turns_absent or 0) + absent, called)
   -- Who walked in past an empty line, or was called by an older version, was not counted as called.
   uncounted = max(uncounted, admitted - called)
-  -- Whoever enters has done so 2.5 s after the call: they poll every 2 s.
-  local undecided = call('ZCOUNT', CALLED, '(' .. int(now - 2500), int(now))
+  local undecided = call('ZCOUNT', CALLED, '(' .. int(now - TURN_WINDOW), int(now))
   if called + absent > max(200, 4 * event.capacity) then
     called, absent = (called + undecided) / 2, absent / 2
     uncounted = (uncounted + admitted) / 2
@@ -58,7 +66,8 @@ local function count_turns(event, called, absent)
   set_state(event, 'turns_called', called)
   set_state(event, 'turns_absent', absent)
   set_state(event, 'turns_uncounted', uncounted)
-  set_state(event, 'turns_seen', decided - prior + absent)
+  -- Not the last calls at all: who has entered of those is quick, and says nothing of the others.
+  set_state(event, 'turns_seen', min(state.turns_settled, max(0, called - undecided)) + absent)
   set_state(event, 'entering', (entered + prior) / decided)
   set_state(event, 'absences', absent / (called + prior))
 end
