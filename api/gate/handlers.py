@@ -9,7 +9,7 @@ import msgspec
 from api.contract.schemas import ReleaseRequest, ReleaseResponse
 from api.gate.asked import Asked, Dialect, is_document, is_navigation, is_preflight
 from api.gate.cookies import Cookies
-from api.gate.passes import Passes, Verdict
+from api.gate.passes import Passes, Verdict, genuine
 from api.http.errors import HttpError
 from api.http.request import Request
 from api.http.response import Header, Response, json_response
@@ -123,17 +123,7 @@ class Gate:
         return None
 
     def _genuine(self, request: Request, event_id: str) -> list[PassToken]:
-        """The passes for this event among the cookies, the one that lasts longest first."""
-        found = []
-        for text in self._cookies.passes(request, event_id):
-            try:
-                token = self._signer.verify_pass(text)
-            except InvalidTokenError:
-                continue
-            if token.event_id == event_id:
-                found.append(token)
-        found.sort(key=lambda token: -token.until)
-        return found
+        return genuine(self._cookies.passes(request, event_id), self._signer, event_id)
 
     def _let_through(self, outcome: str, *headers: Header) -> Response:
         self._answers.add(1, outcome)

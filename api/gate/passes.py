@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import OrderedDict
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
@@ -13,11 +14,11 @@ from api.serving.clock import RedisClock
 from api.serving.load_shedding import PendingLimit
 from api.serving.pulse import Pulse
 from api.serving.sites import Site
-from shared.errors import DaegiError, OverloadedError, UnavailableError
+from shared.errors import DaegiError, InvalidTokenError, OverloadedError, UnavailableError
 from shared.line.line import Line, Renewal
 from shared.line.replies import Ended
 from shared.telemetry.metrics import Metrics
-from shared.tokens.signer import PassToken
+from shared.tokens.signer import PassToken, Signer
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +45,20 @@ class Honoured(NamedTuple):
 
     verdict: Verdict
     until: int | None = None
+
+
+def genuine(texts: Iterable[str], signer: Signer, event_id: str) -> list[PassToken]:
+    """Which of these are passes of ours for this event, the one that lasts longest first."""
+    found = []
+    for text in texts:
+        try:
+            token = signer.verify_pass(text)
+        except InvalidTokenError:
+            continue
+        if token.event_id == event_id:
+            found.append(token)
+    found.sort(key=lambda token: -token.until)
+    return found
 
 
 class Passes:

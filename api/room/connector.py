@@ -11,14 +11,14 @@ Paths and parameters are those of queueit/KnownUser.V3.Javascript, .PHP and .JAV
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
 import structlog
 
 from api.gate.cookies import Cookies
-from api.gate.passes import Passes
+from api.gate.passes import Passes, genuine
 from api.http.request import Request
 from api.http.response import Header, Response
 from api.http.router import Route
@@ -169,19 +169,10 @@ class Connector:
             _log.warning("a session could not be released", event_id=event_id, error=str(error))
             return []
         self._passes.forget(event_id, ticket)
-        if ticket not in self._tickets(request, event_id):
+        own = genuine(self._cookies.passes(request, event_id), self._signer, event_id)
+        if all(token.ticket != ticket for token in own):
             return []
         return [self._cookies.forget_pass(request, event_id), self._cookies.forget_waiting(request, event_id)]
-
-    def _tickets(self, request: Request, event_id: str) -> Iterator[int]:
-        """Those of the visitor's own passes."""
-        for text in self._cookies.passes(request, event_id):
-            try:
-                token = self._signer.verify_pass(text)
-            except InvalidTokenError:
-                continue
-            if token.event_id == event_id:
-                yield token.ticket
 
     async def _visit(self, request: Request) -> Visit | Page:
         """The visit of an event's room that a connector asks for, or a page that says why there is none."""

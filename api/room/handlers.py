@@ -12,7 +12,7 @@ from api.contract.errors import translate
 from api.contract.schemas import JoinResponse
 from api.gate.asked import is_navigation
 from api.gate.cookies import Cookies
-from api.gate.passes import Passes, Verdict
+from api.gate.passes import Passes, Verdict, genuine
 from api.http.errors import HttpError
 from api.http.request import Request
 from api.http.response import AnyResponse, Header, Response, json_response, retry_after, rfc3339
@@ -257,13 +257,7 @@ class Room:
         The cookie is set anew: else room and gate would send each other the visitor. For the same reason Redis is
         asked: another process's gate may know of a release, or of a later time, already.
         """
-        for text in self._cookies.passes(request, visit.event_id):
-            try:
-                token = self._signer.verify_pass(text)
-            except InvalidTokenError:
-                continue
-            if token.event_id != visit.event_id:
-                continue
+        for token in genuine(self._cookies.passes(request, visit.event_id), self._signer, visit.event_id):
             if renewed := await self._renewed(visit, token):
                 return self._let_in(request, visit, renewed)
         return None
