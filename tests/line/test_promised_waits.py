@@ -51,6 +51,21 @@ async def test_a_burst_does_not_make_the_others_hope(small: Room, workers: bool)
     assert not standing.held
 
 
+async def test_the_quick_ones_of_the_last_calls_say_nothing_of_the_others(small: Room) -> None:
+    await small.join(1000)
+    await small.poll(0)
+    called = await small.called()
+    await small.admit(*called[:30])
+    small.clock.advance(1)
+    await small.poll(0)
+    assert len(called) == 40
+    assert (await small.standing()).seen == 0
+    small.clock.advance(5)
+    await small.poll(0)
+    # Those of the burst, and of the ten a second later.
+    assert (await small.standing()).seen == 50
+
+
 @pytest.mark.parametrize("every", [2, 3])
 async def test_the_fewer_take_up_their_turn_the_faster_it_goes(make_room: MakeRoom, every: int) -> None:
     room = make_room(admit_rate=10, admit_burst=200)
