@@ -116,6 +116,17 @@ async def answering(page: Any, call: str, body: object, status: int = 200, **hea
     return asked
 
 
+async def holding(page: Any, call: str) -> list[Any]:
+    """From now on a call is left without an answer; its requests as they come, for playwright to fulfill."""
+    held: list[Any] = []
+
+    async def hold(route: Any) -> None:
+        held.append(route)
+
+    await page.route(f"**/{call}?*", hold)
+    return held
+
+
 async def refusing(page: Any, call: str, status: int, code: str, **headers: str) -> list[dict[str, str]]:
     """The same with an error."""
     return await answering(page, call, {"error": {"code": code, "message": "", "trace_id": "1"}}, status, **headers)

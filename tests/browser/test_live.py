@@ -7,7 +7,7 @@ import pytest
 from api.http.response import Response
 from api.room.texts import LANGUAGES, texts_in
 from tests.browser.conftest import LOST, ONE_LOOP, Tab
-from tests.browser.made_up import PLACE, MadeUpLine, Stream, answering, refusing, says, state, until
+from tests.browser.made_up import PLACE, MadeUpLine, Stream, answering, holding, refusing, says, state, until
 
 pytestmark = ONE_LOOP
 
@@ -82,12 +82,7 @@ async def test_a_stream_can_send_somebody_on(page: Any, live: MadeUpLine) -> Non
 
 
 async def test_while_somebody_goes_in_what_is_told_changes_nothing(page: Any, live: MadeUpLine) -> None:
-    entered = []
-
-    async def hold(route: Any) -> None:
-        entered.append(route)
-
-    await page.route("**/enter?*", hold)
+    entered = await holding(page, "enter")
     stream = await listening(page, live)
     stream.tell(status="ready")
     await until(lambda: len(entered) == 1)
@@ -110,12 +105,7 @@ async def test_not_yet_is_tried_again(page: Any, live: MadeUpLine) -> None:
 
 
 async def test_an_older_answer_to_a_poll_does_not_take_back_what_was_told(page: Any, live: MadeUpLine) -> None:
-    held = []
-
-    async def hold(route: Any) -> None:
-        held.append(route)
-
-    await page.route("**/place?*", hold)
+    held = await holding(page, "place")
     enters = await answering(page, "enter", {"location": "/inside"})
     stream = await listening(page, live)
     await page.evaluate("() => dispatchEvent(new Event('online'))")
@@ -290,12 +280,7 @@ async def test_a_place_that_is_gone_is_told(page: Any, live: MadeUpLine) -> None
 
 
 async def test_a_place_that_is_gone_because_another_tab_went_in_leads_in(page: Any, live: MadeUpLine) -> None:
-    held = []
-
-    async def hold(route: Any) -> None:
-        held.append(route)
-
-    await page.route("**/place?*", hold)
+    held = await holding(page, "place")
     stream = await listening(page, live)
     stream.tell("gone", error={"code": "TOKEN_EXPIRED"})
     await until(lambda: len(held) == 1)
