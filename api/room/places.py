@@ -41,6 +41,4 @@ class PlaceView:
             return "waiting"
         if standing.paused:
             return "paused"
-        # An empty bucket has a part of a token, unless it is never filled.
-        full = visit.site.max_active is not None and standing.tokens <= 0 < standing.rate
-        return "full" if full else "waiting"
+        return "full" if visit.site.max_active is not None and standing.is_full else "waiting"

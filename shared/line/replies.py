@@ -99,6 +99,13 @@ class Standing(NamedTuple):
     seen: int
     gap: int
 
+    @property
+    def is_full(self) -> bool:
+        """Where there is a cap, whether it lets nobody in now. An empty bucket has a part of a token, if it is ever
+        filled.
+        """
+        return self.tokens <= 0 < self.rate
+
     @classmethod
     def parse(cls, reply: Sequence[Any]) -> "Standing":
         """From a script's standing()."""
