@@ -74,9 +74,9 @@ bench: $(READY) ## Compare with the original's ways and a no-op (15 minutes; nee
 chaos: $(READY) ## Kill, freeze and disconnect everything under load (20 minutes), with ARGS="--only api-killed"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-crowd: $(READY) ## Let a crowd of 5,000 come, and account for everybody (2 minutes), with ARGS="--scenario flash"
+crowd: $(READY) ## Let a crowd of 5,000 come to a sale, and account for everybody (2 minutes), with ARGS="--scenario flash"
 	@$(BIN)/python $(PIP) install --constraint $(PINS) --group crowd
-	@$(BIN)/python -m tests.crowd $(ARGS)
+	@$(BIN)/python -m tests.crowd $(or $(ARGS),--scenario on-sale)
 
 observe: $(READY) ## Watch it under load with a real Prometheus: queries, dashboard, alerts (two minutes)
 	@$(BIN)/python -m tests.observe $(ARGS)
