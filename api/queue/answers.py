@@ -7,7 +7,7 @@ from typing import Literal
 
 from api.contract.schemas import JoinResponse, StatusResponse
 from api.http.response import Response, json_response, retry_after
-from api.queue.forecast import FRONT_POLL_S, Doubt, doubt, eta, eta_range
+from api.queue.forecast import FRONT_POLL_S, NO_DOUBT, doubt, eta, eta_range
 from api.queue.promises import WORTH_S, Promises
 from shared.errors import DaegiError, KeyReusedError, PlaceUnknownError
 from shared.line.replies import JoinCode, Joined, PollCode, Polled, Standing
@@ -43,7 +43,7 @@ class Answers:
         self._signer, self._promises = signer, promises
         self._longest_poll = settings.heartbeat_ttl / 8
         self._doubted: Standing | None = None
-        self._doubt = Doubt(0, 0, 0, 0, 0, 0)
+        self._doubt = NO_DOUBT
 
     def to_joins(
         self, event_id: str, joined: Sequence[Joined], standing: Standing

@@ -12,6 +12,9 @@ import msgspec
 MOST_SEEN = 1000
 """As in lib/speed.lua."""
 
+HAZARD_UNIT = 100_000
+"""As in lib/abandonment.lua."""
+
 SESSION_TTL_MS = 300_000
 """Of an event that says nothing else, as in lib/event.lua."""
 
@@ -83,6 +86,7 @@ class Standing(NamedTuple):
     `tokens` are the openings: tokens of the bucket or free slots, whichever are fewer. `held` and `capped`: what may
     bound `eta_rate` is calls that nobody takes up, or a full cap. `seen`, at most MOST_SEEN: how many turns it rests
     on, or under a cap how many of MOST_SEEN inside were seen to leave. `gap`: for how many s nobody leaves then.
+    `least_leave` and `most_leave`: what share of those in line gives up in a second, at least and at most.
     """
 
     now: int
@@ -98,6 +102,8 @@ class Standing(NamedTuple):
     capped: bool
     seen: int
     gap: int
+    least_leave: float
+    most_leave: float
 
     @property
     def is_full(self) -> bool:
@@ -123,7 +129,9 @@ class Standing(NamedTuple):
             bool(flags & 8),
             bool(flags & 16),
             flags >> 5 & 1023,
-            flags >> 15,
+            flags >> 15 & 1023,
+            (flags >> 25 & 16383) / HAZARD_UNIT,
+            (flags >> 39) / HAZARD_UNIT,
         )
 
 

@@ -7,29 +7,15 @@ from hypothesis import strategies as st
 from api.contract.schemas import MAX_ETA
 from api.queue.forecast import FRONT_POLL_S, doubt, eta, eta_range
 from shared.line.replies import MOST_SEEN, Standing
+from tests.support.standings import MOVING
 
-MOVING = Standing(
-    now=1_800_000_000_000,
-    damaged=False,
-    paused=False,
-    log_lost=False,
-    tokens=20.0,
-    rate=50.0,
-    head_speed=50.0,
-    eta_rate=50.0,
-    waiting=9000,
-    held=False,
-    capped=False,
-    seen=MOST_SEEN,
-    gap=0,
-)
 FULL = MOVING._replace(tokens=0.0, eta_rate=5.0, capped=True)
 
 
 @st.composite
 def standings(draw: st.DrawFn) -> Standing:
     """What the scripts can answer: without a cap the line never moves more slowly than the rate."""
-    rate, capped = draw(st.floats(1e-6, 1e6)), draw(st.booleans())
+    rate, capped, least_leave = draw(st.floats(1e-6, 1e6)), draw(st.booleans()), draw(st.floats(0, 0.16))
     by_rate = draw(st.floats(1e-6, 1e3)) if capped else draw(st.floats(1, 1e3))
     return MOVING._replace(
         tokens=draw(st.floats(-1e4, 1e4)),
@@ -39,6 +25,8 @@ def standings(draw: st.DrawFn) -> Standing:
         capped=capped,
         seen=draw(st.integers(0, MOST_SEEN)),
         gap=draw(st.integers(0, 1000)) if capped else 0,
+        least_leave=least_leave,
+        most_leave=draw(st.floats(least_leave, 0.16)),
     )
 
 
@@ -68,6 +56,23 @@ def test_the_more_was_seen_the_narrower_is_the_range(standing: Standing) -> None
     ranges = [told(5020, standing._replace(seen=seen)) for seen in (0, 10, 100, MOST_SEEN)]
     widths = [high - low for low, high in ranges]
     assert widths == sorted(set(widths), reverse=True)
+
+
+@pytest.mark.parametrize("hazard", [0.0001, 0.003, 0.1])
+def test_a_line_in_which_people_give_up_is_as_fast_as_one_that_is_counted_down(hazard: float) -> None:
+    ahead, seconds, step = 5000.0, 0.0, 0.01
+    while ahead > 0:
+        ahead -= (MOVING.eta_rate + hazard * ahead) * step
+        seconds += step
+    sure = MOVING._replace(least_leave=hazard, most_leave=hazard)
+    wait = eta(5020, sure)
+    assert wait == pytest.approx(seconds + FRONT_POLL_S / 2, rel=0.01)
+    low, high = told(5020, sure)
+    assert low <= seconds <= high
+    # Whether those in front go on giving up is not known: at most all wait who do now, and at least as many leave.
+    earliest, latest = told(5020, sure._replace(least_leave=0.0))
+    assert earliest == low
+    assert latest == pytest.approx(told(5020, MOVING)[1], rel=0.1)
 
 
 @pytest.mark.parametrize("standing", [MOVING, FULL], ids=["moving", "full"])

@@ -11,6 +11,7 @@ from api.serving.position_cache import EXACT_ZONE, PositionCache
 from shared.line.line import Line
 from shared.line.replies import Index, Standing
 from shared.settings import Settings
+from tests.support.standings import MOVING
 
 EVENT = "concert"
 SHORT, LONG = 3, EXACT_ZONE + 1
@@ -40,7 +41,7 @@ class Process:
         self.cache = PositionCache(cast("Line", self.indexes), cast("RedisClock", self.clock), settings)
 
     def standing(self) -> Standing:
-        return Standing(self.clock.time, False, False, False, 0.0, 1.0, 1.0, 1.0, self.waiting, False, False, 0, 0)
+        return MOVING._replace(now=self.clock.time, waiting=self.waiting)
 
     def publish(self) -> None:
         self.indexes.published = Index(self.standing(), (0.0, 0.0, 0.0), array("q", [1]), array("q", [1]))

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from api.serving.position_cache import interpolate
 from shared.line.line import MILESTONES, Line
-from shared.line.replies import Index, Standing
+from shared.line.replies import Index
 from tests.support.line_state import fill
+from tests.support.standings import MOVING
 
-STANDING = Standing(1_800_000_000_000, False, False, False, 0.0, 1.0, 1.0, 1.0, 1000, False, False, 0, 0)
+STANDING = MOVING._replace(waiting=1000)
 
 # Crowds come in bursts: gaps between tickets range from one microsecond to days.
 lines = st.lists(st.one_of(st.just(1), st.integers(1, 5), st.integers(1, 10**11)), min_size=1, max_size=400).map(

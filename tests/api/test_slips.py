@@ -4,9 +4,9 @@ import pytest
 
 from api.serving.slips import Slips
 from shared.line.replies import Standing
+from tests.support.standings import MOVING
 
-NOW = 1_800_000_000_000
-MOVING = Standing(NOW, False, False, False, 0.0, 50.0, 50.0, 50.0, 9000, False, False, 0, 0)
+NOW = MOVING.now
 FULL = MOVING._replace(eta_rate=10.0, capped=True)
 REMEMBERED = 150
 

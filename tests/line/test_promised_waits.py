@@ -51,6 +51,22 @@ async def test_a_burst_does_not_make_the_others_hope(small: Room, workers: bool)
     assert not standing.held
 
 
+async def test_who_gives_up_is_counted_by_the_time_that_people_waited(small: Room) -> None:
+    tickets = await small.join(1000)
+    await small.reap()
+    for leaving in (tickets[900:], tickets[100:150]):
+        small.clock.advance(20)
+        await small.leave(*leaving)
+    standing, wait = await stands(small, tickets[800])
+    # Whoever leaves between two looks counts as if they had not waited since the first.
+    assert standing.most_leave == pytest.approx(150 / (860 * 20 + 810 * 20), rel=0.15)
+    # The hundred left at once, which says nothing of those who have waited for longer.
+    assert standing.least_leave == pytest.approx(50 / (860 * 20 + 810 * 20), rel=0.2)
+    # Those behind them will give up, too.
+    [polled] = await small.poll(tickets[800])
+    assert wait < (eta(polled.position, standing._replace(least_leave=0.0)) or 0)
+
+
 async def test_the_quick_ones_of_the_last_calls_say_nothing_of_the_others(small: Room) -> None:
     await small.join(1000)
     await small.poll(0)

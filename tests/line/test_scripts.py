@@ -160,7 +160,7 @@ def test_a_library_file_only_defines(name: str) -> None:
     # At the margin stand functions and constants, names of Redis's and Lua's own functions, and those of the keys.
     functions = r"^local function \w+\([\w, .]*\)(?: .* end$|\n(?:(?: .*)?\n)*?end$)"
     rest = re.sub(functions, "", source, flags=re.MULTILINE)
-    value = r"(?:-?\d+|(?:redis|math|string)\.\w+)"
+    value = r"(?:-?\d+(?:\.\d+)?|(?:redis|math|string)\.\w+)"
     rest = re.sub(rf"^local [A-Z_a-z, \n]+= {value}(?:, {value})*$", "", rest, flags=re.MULTILINE)
     assert rest.split() == ([] if name != "keys" else re.findall(r"local LOG[^=]*= unpack\(KEYS\)", source)[0].split())
     assert not re.search(r"^(?!local )\w+ *=", source, re.MULTILINE)

@@ -53,7 +53,7 @@ class Scenario:
     """A crowd of which some vanish (they never poll), some hoard (they poll for ever and never enter) and some leave.
 
     `within` is the time in which they join, in s; `vanish`, `hoard` and `leave` are shares, `patience` is the mean of
-    the time after which those leave who do, in s.
+    the time after which those leave who do, in s. `hazard` is the share of all others that gives up in a second.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Scenario:
     hoard: float = 0.0
     leave: float = 0.0
     patience: float = 60.0
+    hazard: float = 0.0
     inside: Inside | None = None
     hoarders_in_front: int = 0
     gone_in_front: int = 0
@@ -204,17 +205,22 @@ class Crowd:
                 if place < scenario.gone_in_front or fate < scenario.vanish:
                     continue
                 if place >= scenario.hoarders_in_front and fate >= scenario.vanish + scenario.hoard:
-                    if fate > 1 - scenario.leave:
-                        when = self.seconds + self._random.expovariate(1 / scenario.patience)
+                    leaves = fate > 1 - scenario.leave
+                    if hazard := 1 / scenario.patience if leaves else scenario.hazard:
+                        when = self.seconds + self._random.expovariate(hazard)
                         heapq.heappush(self._leaving, (when, ticket))
-                    else:
+                    if not leaves:
                         self._enters.add(ticket)
                 self._promised(ticket, position, done.standing)
 
     async def _leave(self) -> None:
         leaving = []
         while self._leaving and self._leaving[0][0] <= self.seconds:
-            leaving.append(heapq.heappop(self._leaving)[1])
+            ticket = heapq.heappop(self._leaving)[1]
+            if ticket not in self.outcome.admitted:
+                leaving.append(ticket)
+                self._enters.discard(ticket)
+                self.outcome.promised.pop(ticket, None)
         if leaving:
             await self._line.leave(EVENT, leaving)
             self._gone.update(leaving)

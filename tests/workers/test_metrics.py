@@ -11,12 +11,13 @@ from redis.asyncio import Redis
 from shared.dev.redis_server import LOCALHOST, RedisServer
 from shared.jobs import Jobs
 from shared.line.line import Line
-from shared.line.replies import Described, Standing
+from shared.line.replies import Described
 from shared.settings import Settings
 from tests.support.exposition import Exposition, scrape
 from tests.support.ports import free_port
 from tests.support.processes import Worker
 from tests.support.settings import CLOSED, HEARTBEAT_TTL
+from tests.support.standings import MOVING
 from tests.support.waiting import eventually
 from tests.workers.conftest import Client, join
 from workers.metrics import MOST_EVENTS, WorkerMetrics
@@ -210,7 +211,7 @@ async def test_a_user_who_may_not_ask_for_info_costs_the_figures_of_redis_and_no
 
 
 def described(now: int, joined: int) -> Described:
-    standing = Standing(now, False, False, False, 5.0, 1.0, 1.0, 1.0, joined, False, False, 0, 0)
+    standing = MOVING._replace(now=now, waiting=joined)
     return Described(False, True, joined, 0, 0, 0, 1.0, 1, {"joined": joined}, standing, 0, None, 300_000, None)
 
 

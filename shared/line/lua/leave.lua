@@ -1,6 +1,6 @@
 -- Takes a batch of tickets out of the line, cancels their reservations that nobody has redeemed, and releases their
 -- sessions.
--- include: basics, depart, event, keys, release, reservation, state
+-- include: abandonment, basics, depart, event, keys, release, reservation, state
 -- KEYS     as keys
 -- ARGV     as event, then from STEP the tickets
 -- Returns  how many left
@@ -8,16 +8,20 @@
 local event, refused = load_event()
 if refused then return refused end
 
-local left = 0
+local left, from_line, settled = 0, 0, 0
 for i = STEP, #ARGV do
   local ticket = ARGV[i]
-  local has_left = depart(event, ticket)
+  local has_left, _, in_line = depart(event, ticket)
+  from_line = from_line + in_line
+  if in_line == 1 and has_settled(event, ticket) then settled = settled + 1 end
   if read_reservation(ticket) or call('ZSCORE', SESSIONS, ticket) then
     release_session(event, ticket)
     has_left = cancel_reservation(ticket) or has_left
   end
   if has_left then left = left + 1 end
 end
+event.waiting = event.waiting - from_line
+count_abandoned(event, from_line, settled)
 save_state(event)
 add_to_total('left', left)
 return left

@@ -1,6 +1,6 @@
 -- The sweep's visit to an event: grace after an interruption, the door, expiry of the silent and of calls nobody
 -- took up, and the end of what nobody needs any more. Bounded: call again while it says there is more.
--- include: basics, depart, door, event, keys, openings, pruning, release, reservation, speed, state
+-- include: abandonment, basics, depart, door, event, keys, openings, pruning, release, reservation, speed, state
 -- KEYS     as keys
 -- ARGV     as event, then STEP time of the fleet's last interruption in ms (0 for none), gap in ms from which
 --          missing sweeps are an interruption, and the most people to expire
@@ -55,15 +55,17 @@ for _, key in ipairs({HEARTBEAT, CALLED}) do
 end
 local expired, more = 0, false
 local function expire(key, oldest)
-  local most, from_line = limit - expired, 0
+  local most, from_line, settled = limit - expired, 0, 0
   local silent = call('ZRANGEBYSCORE', key, '-inf', int(oldest), 'LIMIT', 0, most)
   for _, ticket in ipairs(silent) do
     local had_place, _, in_line = depart(event, ticket)
     from_line = from_line + in_line
+    if in_line == 1 and has_settled(event, ticket) then settled = settled + 1 end
     if had_place then expired = expired + 1 end
   end
   event.waiting = event.waiting - from_line
   count_head_departures(event, from_line)
+  count_abandoned(event, from_line, settled)
   more = more or #silent == most
 end
 

@@ -178,13 +178,14 @@ class Asked(Event):
     def leave(self, tickets: list[int]) -> int:
         """How many left."""
         self.begin()
-        log_lost, left = self.log_lost, 0
+        log_lost, left, in_line = self.log_lost, 0, self.line & set(tickets)
         for ticket in tickets:
             has_left = self.depart(ticket, log_lost=log_lost)
             if ticket in self.passes or ticket in self.sessions:
                 self.release(ticket)
                 has_left = self._cancel(ticket) or has_left
             left += has_left
+        self.count_abandoned(in_line)
         self.state.totals["left"] += left
         return left
 

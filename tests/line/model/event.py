@@ -7,7 +7,7 @@ Here: what an event is made of, its bucket, its door, its places, and the one wa
 import copy
 from collections import Counter
 from dataclasses import dataclass, field
-from math import floor
+from math import ceil, floor, sqrt
 from typing import NamedTuple
 
 LIFE, READY, FRESH, DEDUPE, LINE_TTL, GAP = 300_000, 90_000, 4_000, 300_000, 3_600_000, 30_000
@@ -17,6 +17,7 @@ CHUNK, MILESTONES, EXACT_ZONE = 4, 5, 2
 HEAD_WINDOW = 15_000
 SESSION_TTL, SLACK, RELEASED, UNKNOWN = 300_000, 2_000, 3_000, -1_000_000_000
 TURNS_DECIDED, HESITATION = 2_500, 1_500
+SETTLED, MEMORY, FEW = 30_000, 120, 100
 
 
 @dataclass
@@ -56,6 +57,11 @@ class State:
     turns_settled: float = 0.0
     entering: float = 0.0
     absences: float = 0.0
+    gave_up: float = 0.0
+    gave_up_late: float = 0.0
+    gave_up_time: float = 0.0
+    gave_up_at: int | None = None
+    gave_up_line: int = 0
     verified: int = 0
     recount: bool = False
     thin: bool = False
@@ -90,6 +96,8 @@ class Standing(NamedTuple):
     seen: int | None
     gap: int | None
     """None as for eta_rate."""
+    least_leave: float
+    most_leave: float
 
 
 @dataclass
@@ -218,6 +226,7 @@ class Event:
             None if self.cap is not None else False,
             None if self.cap is not None else min(1000, int(self.state.turns_seen)),
             None if self.cap is not None else 0,
+            *self._hazards(),
         )
         self.state = state
         return found
@@ -362,6 +371,30 @@ class Event:
         share = self.state.entering or 1.0
         return self.capacity / (share + FRESH / 1000 * (1 - share)) < self.rate_in_force / share
 
+    # How many of those who wait give up
+
+    def count_abandoned(self, departed: set[int]) -> None:
+        """These gave up just now, and are in the line no more."""
+        state, line = self.state, len(self.line)
+        since = self.now if state.gave_up_at is None else state.gave_up_at
+        before = line if state.gave_up_at is None else state.gave_up_line
+        state.gave_up += len(departed)
+        state.gave_up_late += sum(self.now - ticket / 1000 >= SETTLED for ticket in departed)
+        state.gave_up_time += min(line, before) * max(0, self.now - since) / 1000
+        if state.gave_up_time > MEMORY * max(FEW, line):
+            state.gave_up, state.gave_up_late, state.gave_up_time = (
+                state.gave_up / 2,
+                state.gave_up_late / 2,
+                state.gave_up_time / 2,
+            )
+        state.gave_up_at, state.gave_up_line = self.now, line
+
+    def _hazards(self) -> tuple[float, float]:
+        time = max(1, self.state.gave_up_time) / 100_000
+        least = max(0, sqrt(self.state.gave_up_late) - 0.5) ** 2 / time
+        most = (sqrt(self.state.gave_up + 1) + 0.5) ** 2 / time
+        return floor(min(least, 16_383)) / 100_000, ceil(min(most, 16_383)) / 100_000
+
     # Places
 
     @property
@@ -427,6 +460,7 @@ class Event:
         self.count_head_departures(examined)
         if examined:
             self._count_turns(called, examined - called)
+            self.count_abandoned(set())
 
     def has_place(self, ticket: int) -> bool:
         """Also if the log has lost them."""

@@ -140,8 +140,11 @@ class Model(Asked):
 
     def _depart_since(self, times: dict[int, int], limit: int) -> tuple[int, bool]:
         old = _first(limit, times, at_most=self.now - LIFE)
-        self.count_head_departures(len(self.line & set(old)))
-        return sum(self.depart(ticket, log_lost=False) for ticket in old), len(old) == limit
+        in_line = self.line & set(old)
+        self.count_head_departures(len(in_line))
+        departed = sum(self.depart(ticket, log_lost=False) for ticket in old)
+        self.count_abandoned(in_line)
+        return departed, len(old) == limit
 
     def _unlink(self) -> None:
         self.state, self.newest, self.keys_new, self.keys_old = State(), None, {}, {}

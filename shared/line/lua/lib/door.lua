@@ -1,5 +1,5 @@
 -- The door and the places in front of it.
--- include: basics, keys, log, openings, pruning, speed, state
+-- include: abandonment, basics, keys, log, openings, pruning, speed, state
 -- KEYS     as keys
 -- ARGV     none
 -- Returns  nothing: it defines
@@ -136,6 +136,7 @@ local function open_door(event, door, grace)
   if examined > 0 then
     count_head_departures(event, examined)
     count_turns(event, called, examined - called)
+    count_abandoned(event, 0, 0)
   end
   return examined
 end

@@ -1,5 +1,5 @@
 -- The event as every step sees it: the time, the settings in force, its counts and its state.
--- include: basics, clock, keys, log, openings, speed, state
+-- include: abandonment, basics, clock, keys, log, openings, speed, state
 -- KEYS     as keys
 -- ARGV     1 clock override in us, or '' for the server's TIME   2 rate, people/s   3 burst
 --          4 pass_ttl   5 heartbeat_ttl   6 ready_ttl   7 call_fresh   8 dedupe_ttl   9 line_ttl, all in ms
@@ -43,7 +43,7 @@ local function load_event()
     inside = nil, sessions_lost = false,
   }
   read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'entering', 'absences',
-    'turns_seen', 'relog', 'session_clock')
+    'turns_seen', 'gave_up', 'gave_up_late', 'gave_up_time', 'relog', 'session_clock')
   local state = event.state
   if state.schema and state.schema ~= SCHEMA then
     return nil, redis.error_reply('SCHEMA the state of this event is of version ' .. state.schema
@@ -96,12 +96,14 @@ end
 
 -- now in ms, flags, openings, rate, head speed and rate for ETAs in people/s, people in line. Flags: 1 damaged, 2 paused,
 -- 4 the log is lost, 8 the burst may bound the rate for ETAs, 16 a cap does, 2^5 times how much it rests on, 2^15 times for
--- how long nobody leaves (eta_rate).
+-- how long nobody leaves (eta_rate), 2^25 and 2^39 times what share gives up in a second, at least and at most (hazards).
 -- Older processes do not look at what they do not know.
 local function standing(event)
   local for_etas, held, capped, seen, gap = eta_rate(event)
+  local least, most = hazards(event)
   local flags = (event.damaged and 1 or 0) + (event.paused and 2 or 0) + (event.log_lost and 4 or 0)
     + (held and 8 or 0) + (capped and 16 or 0) + 32 * seen + 32768 * gap
+    + 2 ^ 25 * least + 2 ^ 39 * most
   return {
     int(event.now), flags,
     format('%.6g', openings(event)), format('%.6g', event.rate), format('%.6g', max(event.rate, head_speed(event))),

@@ -1,0 +1,49 @@
+-- How many of those who wait give up: they leave, or fall silent until their heartbeats expire. Everybody behind them is
+-- let in sooner. Counted as a hazard: how many gave up, by the time that people were in line meanwhile, in person-seconds.
+-- include: basics, state
+-- KEYS     as keys
+-- ARGV     none
+-- Returns  nothing: it defines
+-- Complexity O(1)
+
+-- Most of those who give up do so early. Who has waited for so long (in ms) is settled, and what the settled do can be
+-- expected of those who will be.
+local SETTLED = 30000
+-- For so long, in s, is remembered what a line did; a short one is remembered as if so many had been in it.
+local MEMORY, FEW = 120, 100
+-- The standard deviation of a count's square root (F. J. Anscombe, Biometrika 35, 1948).
+local DEVIATION = 0.5
+-- The shares travel as parts of a hundred thousand, in 14 bits each.
+local HAZARD_UNIT, HIGHEST_HAZARD = 100000, 16383
+
+-- Notes that the line has changed: so many gave up, and of those so many who had settled. To be called when the door has
+-- moved, too: else nobody knows how many waited meanwhile. Whoever came or went since the last time counts as if they had
+-- not been there: the shortest time in which so many gave up.
+local function count_abandoned(event, people, settled)
+  read_state(event, 'gave_up_at', 'gave_up_line')
+  local state, now, line = event.state, event.now, event.waiting
+  local seconds = max(0, now - (state.gave_up_at or now)) / 1000
+  local given_up, late = (state.gave_up or 0) + people, (state.gave_up_late or 0) + settled
+  local time = (state.gave_up_time or 0) + min(line, state.gave_up_line or line) * seconds
+  if time > MEMORY * max(FEW, line) then given_up, late, time = given_up / 2, late / 2, time / 2 end
+  set_state(event, 'gave_up', given_up)
+  set_state(event, 'gave_up_late', late)
+  set_state(event, 'gave_up_time', time)
+  set_state(event, 'gave_up_at', now)
+  set_state(event, 'gave_up_line', line)
+end
+
+-- Whether somebody had settled.
+local function has_settled(event, ticket)
+  return event.now - tonumber(ticket) / 1000 >= SETTLED
+end
+
+-- The share of those in line that gives up in a second, in hundred-thousandths: at least, as the settled do, and at most,
+-- as all do, each a standard deviation off.
+local function hazards(event)
+  local state = event.state
+  local time = max(1, state.gave_up_time or 0) / HAZARD_UNIT
+  local least = max(0, math.sqrt(state.gave_up_late or 0) - DEVIATION) ^ 2 / time
+  local most = (math.sqrt((state.gave_up or 0) + 1) + DEVIATION) ^ 2 / time
+  return floor(min(least, HIGHEST_HAZARD)), math.ceil(min(most, HIGHEST_HAZARD))
+end
