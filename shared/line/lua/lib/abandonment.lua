@@ -11,6 +11,8 @@
 local SETTLED = 30000
 -- For so long, in s, is remembered what a line did; a short one is remembered as if so many had been in it.
 local MEMORY, FEW = 120, 100
+-- For so long, in s, a line counts as watched from the start: who gives up within the first second says little.
+local WATCHED = 10
 -- The standard deviation of a count's square root (F. J. Anscombe, Biometrika 35, 1948).
 local DEVIATION = 0.5
 -- The shares travel as parts of a hundred thousand, in 14 bits each.
@@ -42,7 +44,7 @@ end
 -- as all do, each a standard deviation off.
 local function hazards(event)
   local state = event.state
-  local time = max(1, state.gave_up_time or 0) / HAZARD_UNIT
+  local time = max(1, state.gave_up_time or 0, WATCHED * event.waiting) / HAZARD_UNIT
   local least = max(0, math.sqrt(state.gave_up_late or 0) - DEVIATION) ^ 2 / time
   local most = (math.sqrt((state.gave_up or 0) + 1) + DEVIATION) ^ 2 / time
   return floor(min(least, HIGHEST_HAZARD)), math.ceil(min(most, HIGHEST_HAZARD))
