@@ -19,7 +19,7 @@ from api.queue.answers import UNKNOWN_POLL_S, Answers
 from api.queue.batched_line import BatchedLine
 from api.queue.forecast import FRONT_POLL_S, eta
 from api.queue.handlers import token_expired
-from api.queue.listener import End, Listener, Seen, event
+from api.queue.listener import End, Goodbye, Listener, Seen, event, goodbye
 from api.serving.clock import RedisClock
 from api.serving.position_cache import PositionCache
 from api.serving.worker_outbox import WorkerOutbox
@@ -150,7 +150,10 @@ class Audience:
             at, _, listener = heapq.heappop(agenda)
             if at != listener.due or listener.end_reason:
                 continue
-            if listener.look_at <= now:
+            # During an outage they would find nothing where they came to.
+            if listener.ends_at <= now and not self._line.is_away(self.event_id):
+                self.say_goodbye(listener, "renewal", random.randint(*_RETRY_MS))
+            elif listener.look_at <= now:
                 due.append(listener)
             else:
                 self._schedule(listener, now, listener.look_at - now)
@@ -283,6 +286,10 @@ class Audience:
     def _send(self, listener: Listener, name: str, chunk: bytes, now: float) -> None:
         self._sent.add(1, name)
         listener.offer(chunk, now)
+
+    def say_goodbye(self, listener: Listener, reason: Goodbye, after_ms: int) -> None:
+        """Ends a stream whose listener is to come back so many ms later."""
+        self.end(listener, reason, goodbye(reason, after_ms))
 
     def end(self, listener: Listener, reason: End, last: bytes = b"") -> None:
         """Ends a stream, after a last event."""

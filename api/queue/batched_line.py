@@ -176,12 +176,16 @@ class BatchedLine:
         if standing.damaged:
             self._outbox.request_repair(event_id)
 
+    def is_away(self, event_id: str) -> bool:
+        """Whether the event's Redis was unavailable a moment ago."""
+        return self._line.is_away(event_id)
+
     @contextmanager
     def _translated(self, event_id: str) -> Iterator[None]:
         """Around a call: refuses at once while the event's Redis is unavailable, lets the pulse check when it seems to
         have become so, and wraps faults of ours so that a batch reports them only once.
         """
-        if self._line.is_away(event_id):
+        if self.is_away(event_id):
             raise UnavailableError
         try:
             yield

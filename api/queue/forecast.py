@@ -70,6 +70,10 @@ def doubt(standing: Standing) -> Doubt:
     "Probable inference", JASA 22, 1927) and for those in front. Before any turn was seen it goes from a third of the
     bound to the bound.
 
+    Everybody behind those who *give up* comes in sooner. Whether those in front will go on giving up as fast is not
+    known, as most of those who do so do it early: the range goes from as many as all do to as many as the settled do
+    (lib/abandonment.lua), each a standard deviation off, with as much chance as there is in who does.
+
     Where the burst may bound the calls (`held`), it depends on how long those hold theirs who do not enter, 2 to 4 s,
     and most of those in front were such people: the others behind them may all enter.
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from shared.tokens.signer import WaitingToken
 
 _NOTICEABLE_S, _NOTICEABLE = 3.0, 0.1
@@ -14,7 +16,10 @@ _KEEP_ALIVE = b": keep-alive\n\n"
 Render = Callable[[bytes], bytes]
 """Makes the JSON that a listener is sent out of that of the status answer."""
 
-End = Literal["admitted", "drain", "gone", "left"]
+Goodbye = Literal["drain", "renewal"]
+"""Why somebody is sent away who may come back at once: the process ends, or the stream is as old as it may become."""
+
+End = Literal["admitted", "gone", "left", Goodbye]
 """Why a stream ended. `left`: its client went away."""
 
 
@@ -22,6 +27,11 @@ def event(name: str, data: bytes, retry_ms: int | None = None) -> bytes:
     """A Server-Sent Event. `data` is JSON, which never has a line break outside its strings, nor inside them."""
     retry = b"" if retry_ms is None else b"retry: %d\n" % retry_ms
     return b"%sevent: %s\ndata: %s\n\n" % (retry, name.encode(), data)
+
+
+def goodbye(reason: Goodbye, after_ms: int) -> bytes:
+    """The last event of a stream: when to come back."""
+    return event("bye", msgspec.json.encode({"reason": reason, "reconnect_ms": after_ms}), after_ms)
 
 
 class Seen(NamedTuple):
@@ -52,6 +62,7 @@ class Listener:
         "_wake",
         "due",
         "end_reason",
+        "ends_at",
         "event_id",
         "is_far",
         "lease",
@@ -70,13 +81,14 @@ class Listener:
         render: Render,
         trace_id: str,
         *,
+        ends_at: float,
         skipped: Callable[[], None],
         closed: "Callable[[Listener], None]",
     ) -> None:
         self.event_id, self.ticket, self.lease = token.event_id, token.ticket, token.lease
         self.token = text
         """The newest; '' when the lease is newer than any token that was signed."""
-        self.render, self.trace_id = render, trace_id
+        self.render, self.trace_id, self.ends_at = render, trace_id, ends_at
         self.told_at = 0.0
         """When something was last sent."""
         self.look_at = 0.0

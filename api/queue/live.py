@@ -16,7 +16,7 @@ from api.process import cancel, most_files
 from api.queue.answers import Answers
 from api.queue.audience import Audience
 from api.queue.batched_line import BatchedLine
-from api.queue.listener import End, Listener, Render, event
+from api.queue.listener import End, Listener, Render
 from api.serving.clock import RedisClock
 from api.serving.position_cache import PositionCache
 from api.serving.worker_outbox import WorkerOutbox
@@ -29,6 +29,9 @@ _MOST_STREAMS = 16
 """Streams for one place in line, of all tabs and devices, and of connections whose end was not noticed yet. Without a
 bound one visitor could take those of everybody.
 """
+
+_SHORTEST = 0.8
+"""A stream lasts for this part of DAEGI_LISTEN_SECONDS at least: those that began together do not end together."""
 
 _SOONEST_MS, _SPREAD_MS, _RETURNS_PER_SECOND = 1000, 2000, 500
 """Those who are sent away come back a second later or more, within two seconds, or as many in each as this."""
@@ -55,6 +58,7 @@ class Live:
         # Each is an open file: enough are left for those who join, poll and enter.
         self._most = min(settings.max_listeners, most_files() * 3 // 4)
         self._signer = signer
+        self._longest = settings.listen_seconds
         self._open, self._all_closed = 0, asyncio.Event()
         self._streams: Counter[tuple[str, int]] = Counter()
         self._all_closed.set()
@@ -101,7 +105,10 @@ class Live:
         if self._streams[place] >= _MOST_STREAMS:
             raise OverloadedError("too many listen for this place: poll instead")
         text = status.waiting_token
-        listener = Listener(token, text, render, trace_id, skipped=self._skipped.add, closed=self._closed)
+        ends_at = asyncio.get_running_loop().time() + self._longest * random.uniform(_SHORTEST, 1)
+        listener = Listener(
+            token, text, render, trace_id, ends_at=ends_at, skipped=self._skipped.add, closed=self._closed
+        )
         self._open += 1
         self._streams[place] += 1
         self._all_closed.clear()
@@ -119,8 +126,7 @@ class Live:
         for audience, _ in list(self._audiences.values()):
             for listener in list(audience.listeners):
                 after = random.randint(_SOONEST_MS, latest)
-                body = msgspec.json.encode({"reason": "drain", "reconnect_ms": after})
-                audience.end(listener, "drain", event("bye", body, after))
+                audience.say_goodbye(listener, "drain", after)
         with suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE_S):
                 await self._all_closed.wait()

@@ -122,6 +122,13 @@ class Settings(BaseSettings):
     admit_burst: float = Field(500, ge=0, le=10_000_000, description="People let in at once after a quiet time")
     max_batch: int = Field(256, ge=1, le=256, description="Most requests in one script call")
     max_pending: int = Field(8000, ge=1, description="Requests that may wait to be served in one process")
+    listen_seconds: float = Field(
+        600,
+        ge=1,
+        le=86_400,
+        description="Seconds after which a stream of live updates ends, to be opened again: clients that vanished are "
+        "noticed then, and others may come to another process",
+    )
     max_listeners: int = Field(
         20_000,
         ge=0,

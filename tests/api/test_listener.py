@@ -31,7 +31,7 @@ def counts() -> Counts:
 @pytest.fixture
 async def listener(counts: Counts) -> Listener:
     token = WaitingToken("concert", 1_795_489_214_696_517, 1_795_489_214_883)
-    return Listener(token, "a token", bytes, "a trace", skipped=counts.skip, closed=counts.close)
+    return Listener(token, "a token", bytes, "a trace", ends_at=600, skipped=counts.skip, closed=counts.close)
 
 
 async def test_what_is_not_sent_yet_is_replaced_by_what_is_newer(listener: Listener, counts: Counts) -> None:

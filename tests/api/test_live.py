@@ -272,6 +272,23 @@ async def test_sigterm_sends_everybody_away_and_they_come_back_elsewhere(
                 assert (await stream.next()).data["position"] == place
 
 
+async def test_a_stream_lasts_for_a_while_and_whoever_is_there_opens_another(
+    redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    async with running(Api(redis_server.url, listen_seconds=3)) as http:
+        await configure(http, event, rate=0, burst=0)
+        token = (await join(http, event))["waiting_token"]
+        async with listening(http, token) as stream:
+            # Nothing happens until then.
+            first, *_, last = await stream.rest()
+        assert (first.name, last.name, last.data["reason"]) == ("place", "bye", "renewal")
+        assert last.retry == last.data["reconnect_ms"]
+        assert 1000 <= last.data["reconnect_ms"] <= 5000
+        async with listening(http, first.data["waiting_token"]) as stream:
+            assert (await stream.next()).data["position"] == 1
+        assert 'daegi_listeners_ended_total{reason="renewal"} 1.0' in (await http.get("/metrics")).text
+
+
 async def test_while_redis_is_away_streams_stay_open_and_nobody_is_told_anything_wrong(
     own_server: RedisServer, event: str
 ) -> None:

@@ -85,6 +85,7 @@ WRONG = [
     ("DAEGI_CALL_FRESH", "0.0001"),
     ("DAEGI_DRAIN_SECONDS", "-1"),
     ("DAEGI_MAX_PENDING", "0"),
+    ("DAEGI_LISTEN_SECONDS", "0"),
     ("DAEGI_MAX_LISTENERS", "-1"),
     ("DAEGI_MAX_BATCH", "257"),
     ("DAEGI_OPEN_EVENTS", "perhaps"),
