@@ -15,7 +15,9 @@ BIG, SMALL = "concert", "lesson"
 """Most people come for the first one, whose line is too long to be polled exactly."""
 
 _SMALL_SHARE = 0.1
-_LEAVERS = 0.03
+_PATIENCE = 300.0
+"""Seconds after which people give up, on average."""
+
 _RETRY = 1.0
 
 
@@ -77,9 +79,10 @@ class Visitors:
         key = {"Idempotency-Key": uuid.uuid4().hex} if chance < 0.5 else {}
         joined = await self._until_answered("POST", JOIN, {"event_id": event, "user_id": "somebody"}, key)
         token, wait = joined.body["waiting_token"], joined.body["poll_after_ms"] / 1000
+        until = time.monotonic() + self._random.expovariate(1 / _PATIENCE)
         while True:
             await asyncio.sleep(wait)
-            if self._random.random() < _LEAVERS:
+            if time.monotonic() > until:
                 await self._until_answered("DELETE", f"/api/v1/queue/leave?token={quote(token)}")
                 return
             answer = await self._until_answered("GET", f"/api/v1/queue/status?token={quote(token)}")

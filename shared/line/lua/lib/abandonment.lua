@@ -12,7 +12,7 @@ local SETTLED = 30000
 -- For so long, in s, is remembered what a line did; a short one is remembered as if so many had been in it.
 local MEMORY, FEW = 120, 100
 -- For so long, in s, a line counts as watched from the start: who gives up within the first second says little.
-local WATCHED = 10
+local WATCHED = 1
 -- The standard deviation of a count's square root (F. J. Anscombe, Biometrika 35, 1948).
 local DEVIATION = 0.5
 -- The shares travel as parts of a hundred thousand, in 14 bits each.
