@@ -376,8 +376,9 @@ class Event:
     def count_abandoned(self, departed: set[int]) -> None:
         """These gave up just now, and are in the line no more."""
         state, line = self.state, len(self.line)
-        since = self.now if state.gave_up_at is None else state.gave_up_at
-        before = line if state.gave_up_at is None else state.gave_up_line
+        since, before = (self.now, line) if state.gave_up_at is None else (state.gave_up_at, state.gave_up_line)
+        if not departed and state.gave_up_at is not None and 0 <= self.now - since < 1000:
+            return
         state.gave_up += len(departed)
         state.gave_up_late += sum(self.now - ticket / 1000 >= SETTLED for ticket in departed)
         state.gave_up_time += min(line, before) * max(0, self.now - since) / 1000

@@ -13,6 +13,8 @@ local SETTLED = 30000
 local MEMORY, FEW = 120, 100
 -- For so long, in s, a line counts as watched from the start: who gives up within the first second says little.
 local WATCHED = 1
+-- In ms: the door moves hundreds of times in a second (all of it would be a tenth of a poll, measured).
+local PAUSE = 1000
 -- The standard deviation of a count's square root (F. J. Anscombe, Biometrika 35, 1948).
 local DEVIATION = 0.5
 -- The shares travel as parts of a hundred thousand, in 14 bits each.
@@ -22,11 +24,12 @@ local HAZARD_UNIT, HIGHEST_HAZARD = 100000, 16383
 -- moved, too: else nobody knows how many waited meanwhile. Whoever came or went since the last time counts as if they had
 -- not been there: the shortest time in which so many gave up.
 local function count_abandoned(event, people, settled)
-  read_state(event, 'gave_up_at', 'gave_up_line')
   local state, now, line = event.state, event.now, event.waiting
-  local seconds = max(0, now - (state.gave_up_at or now)) / 1000
+  local elapsed = now - (state.gave_up_at or now)
+  if people == 0 and state.gave_up_at and elapsed >= 0 and elapsed < PAUSE then return end
+  read_state(event, 'gave_up_line')
   local given_up, late = (state.gave_up or 0) + people, (state.gave_up_late or 0) + settled
-  local time = (state.gave_up_time or 0) + min(line, state.gave_up_line or line) * seconds
+  local time = (state.gave_up_time or 0) + min(line, state.gave_up_line or line) * max(0, elapsed) / 1000
   if time > MEMORY * max(FEW, line) then given_up, late, time = given_up / 2, late / 2, time / 2 end
   set_state(event, 'gave_up', given_up)
   set_state(event, 'gave_up_late', late)
