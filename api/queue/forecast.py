@@ -24,17 +24,24 @@ def eta(position: int, standing: Standing) -> float | None:
     # At rate 0 nobody beyond the tokens can enter, however fast the head of the line moved a moment ago.
     if standing.paused or standing.damaged or (missing > 0 and min(standing.rate, standing.eta_rate) <= 0):
         return None
+    if missing <= 0:
+        return 0.0
+    turn = 1 / standing.eta_rate
     # Whoever is called learns of it with their next poll.
-    return min(_POLL_S + _thinned(missing / standing.eta_rate, standing.least_leave), MAX_ETA) if missing > 0 else 0.0
+    return min(_POLL_S + _thinned(missing * turn, turn, standing.least_leave), MAX_ETA)
 
 
-def _thinned(seconds: float, leave: float) -> float:
-    """How long it takes to come through a line that would take so many seconds, if this share gives up in a second.
+def _thinned(seconds: float, turn: float, leave: float, chance: float = 1.0) -> float:
+    """How long it takes to come through a line that would take so many seconds, the last of which are one's own turn,
+    if this share of those in front gives up in a second, and by chance they take so many times as long.
 
     A line of n that k enter a second loses k + leave x n: the mean of the estimator QL_m of R. Ibrahim and W. Whitt,
     "Real-time delay estimation in overloaded multiserver queues with abandonments", Management Science 55, 2009.
     """
-    return math.log1p(leave * seconds) / leave if leave and seconds > 0 else seconds
+    in_front = seconds - turn
+    if not leave or in_front <= 0:
+        return seconds
+    return turn + min(in_front, chance * math.log1p(leave * in_front) / leave)
 
 
 class Doubt(NamedTuple):
@@ -42,7 +49,8 @@ class Doubt(NamedTuple):
 
         low - r to min(high + r, most) times as much, and `gap` s less and more,     r = sqrt(common + each / seconds)
 
-    if nobody in front gives up; and as much sooner as they do: at least and at most these shares of them in a second.
+    if nobody in front gives up; and as much sooner as they do: at least and at most these shares of them in a second,
+    which by chance takes `slow` and `fast` times as long. `turn` is how long each of them takes, in s.
     `common` is what is not known of everybody in front, `each` what those may do by chance who are called in a second.
     """
 
@@ -52,11 +60,14 @@ class Doubt(NamedTuple):
     common: float
     each: float
     gap: float
+    turn: float
     least_leave: float
     most_leave: float
+    slow: float
+    fast: float
 
 
-NO_DOUBT = Doubt(0, 0, 0, 0, 0, 0, 0, 0)
+NO_DOUBT = Doubt(0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1)
 """Of a standing in which nobody can enter: there are no waits."""
 
 
@@ -89,15 +100,16 @@ def doubt(standing: Standing) -> Doubt:
     rate = standing.eta_rate
     if min(rate, standing.rate) <= 0:
         return NO_DOUBT
-    # Who of those in front gives up, and who does not, is chance: half of all who may, on the way.
-    leave, chance = (standing.least_leave, standing.most_leave), _Z * _Z * standing.most_leave / (2 * rate)
+    # How many of those in front give up is chance; on the way it is about half as many as would if all did now.
+    slow, fast = (_Z * math.sqrt(leave / (2 * rate)) for leave in (standing.least_leave, standing.most_leave))
+    in_front = 1 / rate, standing.least_leave, standing.most_leave, 1 + slow, max(0, 1 - fast)
     if standing.capped:
         new = 1 - standing.seen / MOST_SEEN
         early = new**8
         low, high = 0.8 - 0.2 * new - 0.62 * early, 1.17 + 0.7 * new + 2.5 * early
-        return Doubt(low, high, math.inf, chance, 0.5 / rate, standing.gap, *leave)
+        return Doubt(low, high, math.inf, 0, 0.5 / rate, standing.gap, *in_front)
     if standing.held:
-        return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, chance, 0, 0, *leave)
+        return Doubt(0.88, min(1.4, max(1.25, 1.02 * rate / standing.rate)), math.inf, 0, 0, 0, *in_front)
     share = min(1, standing.rate / rate)
     # As if one turn had been seen: with none, nothing could be said.
     turns, spread = standing.seen + 1, share * (1 - share)
@@ -108,10 +120,10 @@ def doubt(standing: Standing) -> Doubt:
         0.99 * middle / share,
         1.03 * middle / share,
         1.03 / share,
-        half * half * (spread / turns + z2 / (4 * turns)) + chance,
+        half * half * (spread / turns + z2 / (4 * turns)),
         (_Z / share) ** 2 * spread / rate,
         0,
-        *leave,
+        *in_front,
     )
 
 
@@ -121,13 +133,13 @@ def eta_range(seconds: float | None, doubt: Doubt) -> tuple[int, int] | None:
     """
     if not seconds:
         return None if seconds is None else (0, 0)
-    low, high, most, common, each, gap, least_leave, most_leave = doubt
+    low, high, most, common, each, gap, turn, least_leave, most_leave, slow, fast = doubt
     # The second before the next poll may be none, or two.
     bound = seconds - _POLL_S or _SHORTEST_S
-    if least_leave:
-        bound = math.expm1(least_leave * bound) / least_leave
+    if least_leave and bound > turn:
+        bound = turn + math.expm1(least_leave * (bound - turn)) / least_leave
     r = math.sqrt(common + each / bound)
-    shortest = _thinned(bound * (low - r), most_leave) - gap
+    shortest = _thinned(bound * (low - r), turn, most_leave, fast) - gap
     shortest = int(shortest) if shortest > 0 else 0
-    longest = int(_thinned(bound * min(high + r, most), least_leave) + gap + FRONT_POLL_S) + 1
+    longest = int(_thinned(bound * min(high + r, most), turn, least_leave, slow) + gap + FRONT_POLL_S) + 1
     return (shortest, longest) if longest < MAX_ETA else (min(shortest, MAX_ETA), MAX_ETA)

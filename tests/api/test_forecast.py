@@ -75,6 +75,16 @@ def test_a_line_in_which_people_give_up_is_as_fast_as_one_that_is_counted_down(h
     assert latest == pytest.approx(told(5020, MOVING)[1], rel=0.1)
 
 
+def test_nobody_in_front_of_the_first_can_give_up() -> None:
+    slow = MOVING._replace(tokens=0.0, rate=0.01, eta_rate=0.01)
+    restless = slow._replace(least_leave=0.1, most_leave=0.1)
+    assert eta(1, restless) == eta(1, slow)
+    # Seen: a new line of one had a range from now on, and the page noticed nothing when the rate was lowered.
+    assert told(1, slow._replace(most_leave=0.1)) == told(1, restless) == told(1, slow)
+    # The second comes in as the first, a moment later.
+    assert (eta(2, restless) or 0) - (eta(1, restless) or 0) < 0.3 / slow.eta_rate
+
+
 @pytest.mark.parametrize("standing", [MOVING, FULL], ids=["moving", "full"])
 def test_who_may_enter_need_not_wait(standing: Standing) -> None:
     assert told(20, standing._replace(tokens=20.0)) == (0, 0)

@@ -17,7 +17,7 @@ CHUNK, MILESTONES, EXACT_ZONE = 4, 5, 2
 HEAD_WINDOW = 15_000
 SESSION_TTL, SLACK, RELEASED, UNKNOWN = 300_000, 2_000, 3_000, -1_000_000_000
 TURNS_DECIDED, HESITATION = 2_500, 1_500
-SETTLED, MEMORY, FEW, WATCHED = 30_000, 120, 100, 1
+SETTLED, MEMORY, FEW = 30_000, 120, 100
 
 
 @dataclass
@@ -391,7 +391,7 @@ class Event:
         state.gave_up_at, state.gave_up_line = self.now, line
 
     def _hazards(self) -> tuple[float, float]:
-        time = max(1, self.state.gave_up_time, WATCHED * len(self.line)) / 100_000
+        time = max(500, self.state.gave_up_time, len(self.line)) / 100_000
         least = max(0, sqrt(self.state.gave_up_late) - 0.5) ** 2 / time
         most = (sqrt(self.state.gave_up + 1) + 0.5) ** 2 / time
         return floor(min(least, 16_383)) / 100_000, ceil(min(most, 16_383)) / 100_000

@@ -11,8 +11,9 @@
 local SETTLED = 30000
 -- For so long, in s, is remembered what a line did; a short one is remembered as if so many had been in it.
 local MEMORY, FEW = 120, 100
--- For so long, in s, a line counts as watched from the start: who gives up within the first second says little.
-local WATCHED = 1
+-- So many person-seconds, and so many seconds of the whole line, count as watched from the start: else a line that has just
+-- begun would be one in which everybody may give up at once.
+local WATCHED, WATCHED_EACH = 500, 1
 -- In ms: the door moves hundreds of times in a second (all of it would be a tenth of a poll, measured).
 local PAUSE = 1000
 -- The standard deviation of a count's square root (F. J. Anscombe, Biometrika 35, 1948).
@@ -47,7 +48,7 @@ end
 -- as all do, each a standard deviation off.
 local function hazards(event)
   local state = event.state
-  local time = max(1, state.gave_up_time or 0, WATCHED * event.waiting) / HAZARD_UNIT
+  local time = max(state.gave_up_time or 0, WATCHED, WATCHED_EACH * event.waiting) / HAZARD_UNIT
   local least = max(0, math.sqrt(state.gave_up_late or 0) - DEVIATION) ^ 2 / time
   local most = (math.sqrt((state.gave_up or 0) + 1) + DEVIATION) ^ 2 / time
   return floor(min(least, HIGHEST_HAZARD)), math.ceil(min(most, HIGHEST_HAZARD))
