@@ -36,6 +36,15 @@ OPEN = {"rate": 100, "burst": 100}
 LOST = "We lost the connection. Your place is safe; we keep trying."
 
 _SECONDS = 30
+_COUNT_BROKEN_STREAMS = """
+    window.brokenStreams = 0;
+    window.EventSource = class extends EventSource {
+        constructor(...args) {
+            super(...args);
+            this.addEventListener("error", () => { window.brokenStreams += 1; });
+        }
+    };
+"""
 _NO_ANSWER = "Failed to load resource"
 """Chromium calls every refusal an error."""
 
@@ -241,6 +250,7 @@ async def page(browser: Any, made_up: MadeUpLine) -> AsyncIterator[Any]:
     page = await context.new_page()
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda said: faults.append(said.text) if "Content Security" in said.text else None)
+    await page.add_init_script(_COUNT_BROKEN_STREAMS)
     yield page
     await context.close()
     assert faults == []

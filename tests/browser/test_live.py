@@ -40,10 +40,10 @@ async def polled(page: Any, asked: list[dict[str, str]], ms: int) -> None:
 
 
 async def broken(page: Any, stream: Stream) -> None:
-    """Ends a stream, and gives the page a moment to notice: on its clock it must not seem to have lasted."""
+    """Ends a stream; returns when the page has noticed: on its clock it must not seem to have lasted."""
+    before = await page.evaluate("brokenStreams")
     stream.hang_up()
-    await until(lambda: stream.closed)
-    await page.wait_for_timeout(600)
+    await page.wait_for_function("before => brokenStreams > before", arg=before, timeout=20_000)
 
 
 async def test_a_place_is_told_without_polls(page: Any, live: MadeUpLine) -> None:
@@ -169,7 +169,7 @@ async def test_a_stream_that_breaks_is_opened_again_and_after_three_times_left_a
     await says(page, "ahead", "5 people are ahead of you")
     await page.clock.fast_forward(21_000)
     # It was of use: the next time is the first time.
-    stream.hang_up()
+    await broken(page, stream)
     await page.clock.fast_forward(5000)
     await live.stream(5)
 
@@ -305,7 +305,7 @@ async def test_a_lost_connection_is_told_and_the_page_listens_again_afterwards(p
     asked = await answering(page, "place", "<html>bad gateway", 502)
     stream = await listening(page, live)
     live.refusal = Response(502, b"")
-    stream.hang_up()
+    await broken(page, stream)
     await page.clock.fast_forward(5000)
     await says(page, "trouble", LOST)
     await page.clock.fast_forward(30_000)
