@@ -104,6 +104,34 @@ async def test_far_back_they_hear_of_their_place_and_of_a_pause_too(redis_server
             assert (await stream.until(status="waiting"))["eta_sec"] > 100
 
 
+async def test_nobody_is_asked_for_twice_however_often_the_event_changed(
+    http: httpx.AsyncClient, redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    await configure(http, event, rate=0, burst=0)
+    tokens = [(await join(http, event))["waiting_token"] for _ in range(3)]
+    tickets = [str(Signer([SECRET]).verify_waiting(token).ticket) for token in tokens]
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(listening(http, token)) for token in tokens]
+        for stream in streams:
+            await stream.next()
+        for paused in (True, False) * 2:
+            await configure(http, event, paused=paused)
+            for stream in streams:
+                await stream.next()
+
+        async with Monitor(redis_server.url) as monitor:
+
+            async def polls() -> list[str]:
+                return [one for one in await monitor.commands() if one.startswith("EVALSHA") and tickets[0] in one]
+
+            async def some() -> bool:
+                return len(await polls()) >= 3
+
+            await eventually(some)
+            for poll in await polls():
+                assert [poll.count(ticket) for ticket in tickets] == [1, 1, 1]
+
+
 async def _nobody_listens(http: httpx.AsyncClient) -> bool:
     return await listeners(http) == 0
 
