@@ -128,7 +128,8 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_else(
                 pass
 
 
-async def test_a_server_ends_in_order_although_a_client_does_not_read(server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/fat", "/flood"])
+async def test_a_server_ends_in_order_although_a_client_does_not_read(server: str, path: str, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     with serving(server, notes) as (url, process):
         async with httpx.AsyncClient(base_url=url) as http:
@@ -136,12 +137,15 @@ async def test_a_server_ends_in_order_although_a_client_does_not_read(server: st
             with socket.socket() as deaf:
                 deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
                 deaf.connect((LOCALHOST, http.base_url.port or 0))
-                deaf.sendall(b"GET /fat HTTP/1.1\r\nHost: daegi\r\n\r\n")
+                deaf.sendall(f"GET {path} HTTP/1.1\r\nHost: daegi\r\n\r\n".encode())
                 # Until there is more than the system's buffers hold: the server itself cannot get rid of the rest.
                 await asyncio.sleep(4)
-                process.terminate()
-                await asyncio.to_thread(process.wait, 9)
-    assert notes.read_text() == "/fat closed\nstopped\n"
+                # A stream that nobody ends, to somebody who does read.
+                async with http.stream("GET", "/forever"):
+                    process.terminate()
+                    await asyncio.to_thread(process.wait, 20)
+    *streams, last = notes.read_text().splitlines()
+    assert (sorted(streams), last) == (sorted([f"{path} closed", "/forever closed"]), "stopped")
 
 
 def test_a_chunk_may_take_half_a_minute_where_the_server_waits_for_its_client() -> None:
