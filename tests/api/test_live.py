@@ -19,7 +19,7 @@ from tests.api.bad_requests import STRANGER, TICKET
 from tests.api.test_outages import is_away, line_of
 from tests.support.calls import configure, enter, join, leave, running, status
 from tests.support.line_state import age_index, fill
-from tests.support.listening import STREAM, Stream, listeners, listening
+from tests.support.listening import STREAM, listeners, listening
 from tests.support.polling import Crowd, exactly, from_memory, now_ms, publishing
 from tests.support.ports import free_port
 from tests.support.processes import Api
@@ -399,15 +399,14 @@ async def test_a_stream_on_which_nothing_happens_is_kept_alive(http: httpx.Async
     async with AsyncExitStack() as stack:
         # The one at the front is asked all the time, and nobody else has to be polled for all.
         _, near, far = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in (2, 900, FAR)]
-        for stream in (near, far):
-            await stream.next()
-            reading = asyncio.create_task(stream.next())
+        reading = [asyncio.create_task(stream.rest()) for stream in (near, far)]
 
-            async def kept_alive(stream: Stream = stream) -> bool:
-                return ": keep-alive" in stream.comments
+        async def kept_alive() -> bool:
+            return all(": keep-alive" in stream.comments for stream in (near, far))
 
-            await eventually(kept_alive, 25)
-            reading.cancel()
+        await eventually(kept_alive, 25)
+        for task in reading:
+            task.cancel()
 
 
 async def test_whoever_is_called_is_not_polled_faster_than_they_would_poll_themselves(
