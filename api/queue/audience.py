@@ -150,6 +150,8 @@ class Audience:
             at, _, listener = heapq.heappop(agenda)
             if at != listener.due or listener.end_reason:
                 continue
+            # The loop's clock stands still while it is busy: another entry of theirs may have the same time.
+            listener.due = 0.0
             # During an outage they would find nothing where they came to.
             if listener.ends_at <= now and not self._line.is_away(self.event_id):
                 self.say_goodbye(listener, "renewal", random.randint(*_RETRY_MS))

@@ -47,6 +47,22 @@ async def test_what_is_not_sent_yet_is_replaced_by_what_is_newer(listener: Liste
     assert counts.skipped == 4
 
 
+async def test_what_comes_before_the_reader_has_woken_up_is_in_time(listener: Listener, counts: Counts) -> None:
+    waiting = asyncio.create_task(anext(listener))
+    await asyncio.sleep(0)
+    for number in range(3):
+        listener.offer(b"%d" % number, number)
+    assert await waiting == b"2"
+    assert counts.skipped == 2
+    # Its client goes while it waits, and its last news come before that is noticed.
+    waiting = asyncio.create_task(anext(listener))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.sleep(0)
+    listener.offer(b"3", 3)
+    listener.end("drain", b"bye")
+
+
 async def test_a_comment_replaces_nothing(listener: Listener, counts: Counts) -> None:
     listener.offer(b"news", 1)
     listener.keep_alive(16)
@@ -90,6 +106,10 @@ async def test_news_is_what_people_see(listener: Listener) -> None:
         SEEN._replace(reason="cap"),
     ):
         assert listener.notices(other, 70.0, 30)
+    # Of a short wait a tenth is nothing that anybody would see.
+    listener.remember(SEEN, 8.0, 30)
+    assert not listener.notices(SEEN, 8.0, 32)
+    assert listener.notices(SEEN, 8.0, 34)
     listener.remember(SEEN, None, 40)
     assert not listener.notices(SEEN, None, 400)
     assert listener.notices(SEEN, 5.0, 400)

@@ -5,7 +5,7 @@ import itertools
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
 import pytest
@@ -18,9 +18,10 @@ from shared.tokens.signer import Signer
 from tests.api.bad_requests import STRANGER, TICKET
 from tests.api.test_outages import is_away, line_of
 from tests.support.calls import configure, enter, join, leave, running, status
-from tests.support.line_state import fill
-from tests.support.listening import STREAM, Stream, listeners, listening
-from tests.support.polling import Crowd, from_memory, now_ms, publishing
+from tests.support.line_state import age_index, fill
+from tests.support.listening import STREAM, listeners, listening
+from tests.support.polling import Crowd, exactly, from_memory, now_ms, publishing
+from tests.support.ports import free_port
 from tests.support.processes import Api
 from tests.support.redis_monitor import Monitor
 from tests.support.refusals import refused, retry_after
@@ -104,6 +105,55 @@ async def test_far_back_they_hear_of_their_place_and_of_a_pause_too(redis_server
             assert (await stream.until(status="waiting"))["eta_sec"] > 100
 
 
+async def test_whatever_happens_to_the_event_those_hear_of_it_who_are_seldom_asked(
+    http: httpx.AsyncClient, redis: Redis, live_line: Line, event: str
+) -> None:
+    await configure(http, event, rate=0.01, burst=0)
+    crowd = Crowd(event, await fill(live_line, event, 900))
+    async with AsyncExitStack() as stack:
+        # One of them is polled for all, every second.
+        seldom = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in range(861, 901)]
+        # By themselves they would hear of nothing for half a minute.
+        first = [(await stream.next()).data for stream in seldom]
+        assert min(told["poll_after_ms"] for told in first) > 25_000
+        async with asyncio.timeout(20):
+            await configure(http, event, rate=0.02)
+            for stream, told in zip(seldom, first, strict=True):
+                while (await stream.next()).data["eta_sec"] > 0.6 * told["eta_sec"]:
+                    pass
+            await redis.delete(Keys().event(event).queue)
+            for stream in seldom:
+                await stream.until(eta_sec=None, approximate=True)
+
+
+async def test_nobody_is_asked_for_twice_however_often_the_event_changed(
+    http: httpx.AsyncClient, redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    await configure(http, event, rate=0, burst=0)
+    tokens = [(await join(http, event))["waiting_token"] for _ in range(3)]
+    tickets = [str(Signer([SECRET]).verify_waiting(token).ticket) for token in tokens]
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(listening(http, token)) for token in tokens]
+        for stream in streams:
+            await stream.next()
+        for paused in (True, False) * 2:
+            await configure(http, event, paused=paused)
+            for stream in streams:
+                await stream.next()
+
+        async with Monitor(redis_server.url) as monitor:
+
+            async def polls() -> list[str]:
+                return [one for one in await monitor.commands() if one.startswith("EVALSHA") and tickets[0] in one]
+
+            async def some() -> bool:
+                return len(await polls()) >= 3
+
+            await eventually(some)
+            for poll in await polls():
+                assert [poll.count(ticket) for ticket in tickets] == [1, 1, 1]
+
+
 async def _nobody_listens(http: httpx.AsyncClient) -> bool:
     return await listeners(http) == 0
 
@@ -135,6 +185,8 @@ async def test_more_than_the_limit_are_refused_and_poll(redis_server: RedisServe
                 answer = await http.get(STREAM, params={"token": token})
                 refused(answer, 503, "OVERLOADED")
                 assert retry_after(answer) <= 10
+                # Before Redis is asked for anything.
+                assert (await http.head(STREAM, params={"token": token})).status_code == 503
                 assert (await status(http, token))["position"] == 1
 
             async def room() -> bool:
@@ -200,17 +252,161 @@ async def test_whoever_listens_far_back_is_heard_and_costs_redis_nothing(
     assert max(naming) == len(tickets)
 
 
-async def test_a_stream_on_which_nothing_happens_is_kept_alive(http: httpx.AsyncClient, crowd: Crowd) -> None:
-    async with listening(http, crowd.token(1)) as near, listening(http, crowd.token(FAR)) as far:
-        for stream in (near, far):
+async def test_whoever_listens_far_back_is_told_from_memory_for_as_long_as_they_listen_and_after_it(
+    redis_server: RedisServer, redis: Redis, event: str, live_line: Line
+) -> None:
+    async with AsyncExitStack() as stack:
+        # A lease lasts 5 s, and is renewed after 2.5 s.
+        http = await stack.enter_async_context(running(Api(redis_server.url, heartbeat_ttl=20)))
+        await configure(http, event, rate=0, burst=0)
+        crowd = Crowd(event, await fill(live_line, event, PEOPLE))
+        await stack.enter_async_context(publishing(live_line, event))
+        places = range(1350, 1380)
+        tickets = [str(crowd.tickets[place - 1]) for place in places]
+        streams = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in places]
+        for stream in streams:
             await stream.next()
-            reading = asyncio.create_task(stream.next())
+        began = await now_ms(redis)
 
-            async def kept_alive(stream: Stream = stream) -> bool:
-                return ": keep-alive" in stream.comments
+        async def all_heard() -> bool:
+            heard = await redis.zmscore(Keys().event(event).heartbeat, tickets)
+            return all(when > began + 5000 for when in heard)
 
-            await eventually(kept_alive, 25)
-            reading.cancel()
+        await eventually(all_heard)
+        await configure(http, event, paused=True)
+        told = [(await stream.next()).data for stream in streams]
+        # Somebody is polled for all now and then.
+        assert sum(one["approximate"] for one in told) > len(told) / 2
+        # With this one they are answered from memory elsewhere too, when this process ends.
+        assert min(crowd.lease(one["waiting_token"]) for one in told) > began
+
+
+async def test_whoever_has_gone_is_not_heard_any_more(
+    redis_server: RedisServer, redis: Redis, event: str, live_line: Line
+) -> None:
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(running(Api(redis_server.url, heartbeat_ttl=8)))
+        await configure(http, event, rate=0, burst=0)
+        crowd = Crowd(event, await fill(live_line, event, PEOPLE))
+        await stack.enter_async_context(publishing(live_line, event))
+        stays = await stack.enter_async_context(listening(http, crowd.token(FAR)))
+        await stays.next()
+        async with listening(http, crowd.token(FAR + 1)) as goes:
+            await goes.next()
+
+        async def heard(place: int) -> float:
+            when = await redis.zscore(Keys().event(event).heartbeat, str(crowd.tickets[place - 1]))
+            assert when is not None
+            return float(when)
+
+        async def is_heard_again() -> None:
+            before = await heard(FAR)
+
+            async def later() -> bool:
+                return await heard(FAR) > before
+
+            await eventually(later)
+
+        async def one_listens() -> bool:
+            return await listeners(http) == 1
+
+        await eventually(one_listens)
+        # What was being written when they went is there by then.
+        await is_heard_again()
+        last = await heard(FAR + 1)
+        for _ in range(2):
+            await is_heard_again()
+        # Nobody would ever take their place from them: they would be in line as long as anybody listens.
+        assert await heard(FAR + 1) == last
+
+
+async def test_while_the_index_is_a_little_late_those_far_back_wait_for_it_and_those_near_the_door_do_not(
+    http: httpx.AsyncClient, redis_server: RedisServer, redis: Redis, event: str, live_line: Line
+) -> None:
+    await configure(http, event, rate=0, burst=0)
+    crowd = Crowd(event, await fill(live_line, event, PEOPLE))
+    places = range(1300, 1330)
+    near, *far = [str(crowd.tickets[place - 1]) for place in (2, *places)]
+    async with AsyncExitStack() as stack:
+        async with publishing(live_line, event):
+            await from_memory(http, crowd.token(FAR))
+            streams = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in places]
+            assert all([(await stream.next()).data["approximate"] for stream in streams])
+        await stack.enter_async_context(listening(http, crowd.token(2)))
+        async with ageing(redis, event):
+            await exactly(http, crowd.token(FAR))
+            monitor = await stack.enter_async_context(Monitor(redis_server.url))
+            # Which is news to everybody.
+            await configure(http, event, paused=True)
+
+            async def polls() -> list[str]:
+                return [one for one in await monitor.commands() if one.startswith("EVALSHA") and event in one]
+
+            async def some() -> bool:
+                return sum(near in poll for poll in await polls()) >= 4
+
+            await eventually(some)
+            # All of them at once would be what a Redis that is behind can do without.
+            assert max(sum(ticket in poll for ticket in far) for poll in await polls()) <= 1
+        async with publishing(live_line, event):
+            for stream in streams:
+                await stream.next()
+
+
+@asynccontextmanager
+async def ageing(redis: Redis, event: str) -> AsyncIterator[None]:
+    """Keeps an event's index as old as one that places nobody, and is soon followed by another one."""
+
+    async def publish() -> None:
+        while True:
+            await age_index(redis, event, 5)
+            await asyncio.sleep(0.2)
+
+    task = asyncio.create_task(publish())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def test_whoever_is_called_counts_as_heard_while_nobody_can_ask_for_them(
+    redis_server: RedisServer, redis: Redis, event: str
+) -> None:
+    # Heartbeats are written by the process itself.
+    jobs = f"redis://{LOCALHOST}:{free_port()}/0"
+    async with running(Api(redis_server.url, jobs_redis_url=jobs)) as http:
+        await configure(http, event, rate=1, burst=3)
+        token = (await join(http, event))["waiting_token"]
+        ticket = str(Signer([SECRET]).verify_waiting(token).ticket)
+        async with listening(http, token) as stream:
+            await stream.until(status="ready")
+            keys = Keys().event(event)
+            await redis.delete(keys.config)
+            await redis.set(keys.config, "nothing that a poll can read")
+            began = await now_ms(redis)
+
+            async def heard() -> bool:
+                when = await redis.zscore(keys.heartbeat, ticket)
+                return when is not None and when > began
+
+            await eventually(heard)
+
+
+async def test_a_stream_on_which_nothing_happens_is_kept_alive(http: httpx.AsyncClient, crowd: Crowd) -> None:
+    # So slow that people are polled twice a minute, too seldom for a proxy.
+    await configure(http, crowd.event, rate=0.01)
+    async with AsyncExitStack() as stack:
+        # The one at the front is asked all the time, and nobody else has to be polled for all.
+        _, near, far = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in (2, 900, FAR)]
+        reading = [asyncio.create_task(stream.rest()) for stream in (near, far)]
+
+        async def kept_alive() -> bool:
+            return all(": keep-alive" in stream.comments for stream in (near, far))
+
+        await eventually(kept_alive, 25)
+        for task in reading:
+            task.cancel()
 
 
 async def test_whoever_is_called_is_not_polled_faster_than_they_would_poll_themselves(
@@ -289,11 +485,26 @@ async def test_a_stream_lasts_for_a_while_and_whoever_is_there_opens_another(
         assert 'daegi_listeners_ended_total{reason="renewal"} 1.0' in (await http.get("/metrics")).text
 
 
+async def test_nobody_is_sent_away_to_where_redis_is_away_too(own_server: RedisServer, event: str) -> None:
+    people = 10
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(running(Api(own_server.url, listen_seconds=3)))
+        await configure(http, event, rate=0, burst=0)
+        tokens = [(await join(http, event))["waiting_token"] for _ in range(people)]
+        streams = [await stack.enter_async_context(listening(http, token)) for token in tokens]
+        for stream in streams:
+            await stream.next()
+        own_server.kill()
+        await asyncio.sleep(6)
+        assert await listeners(http) == people
+
+
 async def test_while_redis_is_away_streams_stay_open_and_nobody_is_told_anything_wrong(
     own_server: RedisServer, event: str
 ) -> None:
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(running(Api(own_server.url)))
+        # Whoever is called holds up the next call for longer than this takes.
+        http = await stack.enter_async_context(running(Api(own_server.url, call_fresh=60)))
         await configure(http, event, rate=0, burst=1)
         line = await stack.enter_async_context(line_of(own_server))
         crowd = Crowd(event, await fill(line, event, PEOPLE))

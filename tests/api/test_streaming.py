@@ -12,9 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api.http.slow_readers import Reader
 from shared.dev.redis_server import LOCALHOST
 from tests.support.paths import ROOT
 from tests.support.ports import free_port
+from tests.support.streaming_app import MUCH
 from tests.support.waiting import eventually
 
 SERVERS = {
@@ -108,10 +110,17 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_else(
     assert http.base_url.port
     with socket.create_connection((LOCALHOST, http.base_url.port)) as deaf:
         deaf.sendall(b"GET /fat HTTP/1.1\r\nHost: daegi\r\n\r\n")
-        async with http.stream("GET", "/forever") as answer:
+        # Whoever takes what they are sent may be sent any amount, and it may be the last for long.
+        async with http.stream("GET", "/much") as much, http.stream("GET", "/forever") as answer:
+            lines = much.aiter_lines()
+            for _ in range(MUCH):
+                await anext(lines)
+            after = 0
             async for _ in answer.aiter_lines():
-                if notes.read_text() == "/fat closed\n":
+                after += "/fat closed\n" in notes.read_text()
+                if after == 10:
                     break
+            assert notes.read_text() == "/fat closed\n"
         # What is left ends: nothing is kept for it any more.
         deaf.settimeout(10)
         with contextlib.suppress(ConnectionResetError):
@@ -119,7 +128,8 @@ async def test_a_client_that_does_not_read_is_dropped_and_nobody_else(
                 pass
 
 
-async def test_a_server_ends_in_order_although_a_client_does_not_read(server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/fat", "/flood"])
+async def test_a_server_ends_in_order_although_a_client_does_not_read(server: str, path: str, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     with serving(server, notes) as (url, process):
         async with httpx.AsyncClient(base_url=url) as http:
@@ -127,9 +137,23 @@ async def test_a_server_ends_in_order_although_a_client_does_not_read(server: st
             with socket.socket() as deaf:
                 deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
                 deaf.connect((LOCALHOST, http.base_url.port or 0))
-                deaf.sendall(b"GET /fat HTTP/1.1\r\nHost: daegi\r\n\r\n")
+                deaf.sendall(f"GET {path} HTTP/1.1\r\nHost: daegi\r\n\r\n".encode())
                 # Until there is more than the system's buffers hold: the server itself cannot get rid of the rest.
                 await asyncio.sleep(4)
-                process.terminate()
-                await asyncio.to_thread(process.wait, 9)
-    assert notes.read_text() == "/fat closed\nstopped\n"
+                # A stream that nobody ends, to somebody who does read.
+                async with http.stream("GET", "/forever"):
+                    process.terminate()
+                    await asyncio.to_thread(process.wait, 20)
+    *streams, last = notes.read_text().splitlines()
+    assert (sorted(streams), last) == (sorted([f"{path} closed", "/forever closed"]), "stopped")
+
+
+def test_a_chunk_may_take_half_a_minute_where_the_server_waits_for_its_client() -> None:
+    reader = Reader(None)
+    assert not reader.is_slow(1000)
+    # Less than it may be behind, and yet it takes nothing any more: its own buffers are small.
+    reader.sending_since = 1000
+    assert not reader.is_slow(1029)
+    assert reader.is_slow(1031)
+    reader.sending_since = None
+    assert not reader.is_slow(2000)

@@ -1,5 +1,7 @@
 """The room's stream: what /place says, as soon as it changes, for the place in the visitor's cookie."""
 
+import asyncio
+
 import httpx
 from redis.asyncio import Redis
 
@@ -7,7 +9,7 @@ from tests.gate.conftest import Declare, NewVisitor, declare, new_visitor, site_
 from tests.room.test_visits import CLOSED, act
 from tests.support.listening import listeners, listening
 from tests.support.refusals import refused
-from tests.support.visits import SIGNER, waiting_cookie
+from tests.support.visits import SIGNER, visit_room, waiting_cookie
 
 __all__ = ["declare", "new_visitor", "site_api"]
 
@@ -56,6 +58,26 @@ async def test_it_says_what_place_says_and_renews_the_cookie(
     # And whoever listens with a pass alone is told where to go.
     async with listening(second, path=live(event)) as stream:
         assert [told.data for told in await stream.rest()] == [{"location": "/checkout"}]
+        # With a pass whose time the gate knows: else they would be sent back to the room.
+        name, _, value = stream.answer.headers["set-cookie"].partition(";")[0].partition("=")
+        assert name.startswith("daegi_p_")
+        assert SIGNER.verify_pass(value).ticket == SIGNER.verify_waiting(token).ticket
+
+
+async def test_it_says_when_the_site_is_full_and_when_it_is_not(
+    declare: Declare, new_visitor: NewVisitor, event: str
+) -> None:
+    await declare(rate=0.001, burst=1, max_active=1)
+    inside, visitor = new_visitor(), new_visitor()
+    assert (await visit_room(inside, event)).headers["location"] == "/checkout"
+    await joined(visitor, event)
+    async with listening(visitor, path=live(event)) as stream, asyncio.timeout(20):
+        await stream.until(state="full", people=0)
+        # Nothing else changes for them: the bucket is empty.
+        await declare(max_active=2)
+        await stream.until(state="waiting", people=0)
+        await declare(max_active=1)
+        await stream.until(state="full", people=0)
 
 
 async def test_who_has_no_place_is_refused(declare: Declare, new_visitor: NewVisitor, redis: Redis, event: str) -> None:
