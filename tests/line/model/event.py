@@ -393,7 +393,7 @@ class Event:
     def _hazards(self) -> tuple[float, float]:
         time = max(500, self.state.gave_up_time, len(self.line)) / 100_000
         least = max(0, sqrt(self.state.gave_up_late) - 0.5) ** 2 / time
-        most = (sqrt(self.state.gave_up + 1) + 0.5) ** 2 / time
+        most = (sqrt(self.state.gave_up) + 0.5) ** 2 / time
         return floor(min(least, 16_383)) / 100_000, ceil(min(most, 16_383)) / 100_000
 
     # Places

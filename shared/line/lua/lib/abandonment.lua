@@ -50,6 +50,6 @@ local function hazards(event)
   local state = event.state
   local time = max(state.gave_up_time or 0, WATCHED, WATCHED_EACH * event.waiting) / HAZARD_UNIT
   local least = max(0, math.sqrt(state.gave_up_late or 0) - DEVIATION) ^ 2 / time
-  local most = (math.sqrt((state.gave_up or 0) + 1) + DEVIATION) ^ 2 / time
+  local most = (math.sqrt(state.gave_up or 0) + DEVIATION) ^ 2 / time
   return floor(min(least, HIGHEST_HAZARD)), math.ceil(min(most, HIGHEST_HAZARD))
 end
