@@ -221,14 +221,23 @@ async def test_a_client_that_goes_is_forgotten(
             assert 'daegi_listeners_ended_total{reason="left"} 1.0' in text
 
 
+@asynccontextmanager
+async def forgetful(
+    redis_server: RedisServer, line: Line, event: str, heartbeat_ttl: int
+) -> AsyncIterator[tuple[httpx.AsyncClient, Crowd]]:
+    """An api that takes people soon for gone, and before it a line as that of `crowd`."""
+    async with running(Api(redis_server.url, heartbeat_ttl=heartbeat_ttl)) as http:
+        await configure(http, event, rate=0, burst=0)
+        crowd = Crowd(event, await fill(line, event, PEOPLE))
+        async with publishing(line, event):
+            yield http, crowd
+
+
 async def test_whoever_listens_far_back_is_heard_and_costs_redis_nothing(
     redis_server: RedisServer, redis: Redis, event: str, live_line: Line
 ) -> None:
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(running(Api(redis_server.url, heartbeat_ttl=8)))
-        await configure(http, event, rate=0, burst=0)
-        crowd = Crowd(event, await fill(live_line, event, PEOPLE))
-        await stack.enter_async_context(publishing(live_line, event))
+        http, crowd = await stack.enter_async_context(forgetful(redis_server, live_line, event, heartbeat_ttl=8))
         places = range(1050, 1150)
         tickets = [str(crowd.tickets[place - 1]) for place in places]
         streams = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in places]
@@ -257,10 +266,7 @@ async def test_whoever_listens_far_back_is_told_from_memory_for_as_long_as_they_
 ) -> None:
     async with AsyncExitStack() as stack:
         # A lease lasts 5 s, and is renewed after 2.5 s.
-        http = await stack.enter_async_context(running(Api(redis_server.url, heartbeat_ttl=20)))
-        await configure(http, event, rate=0, burst=0)
-        crowd = Crowd(event, await fill(live_line, event, PEOPLE))
-        await stack.enter_async_context(publishing(live_line, event))
+        http, crowd = await stack.enter_async_context(forgetful(redis_server, live_line, event, heartbeat_ttl=20))
         places = range(1350, 1380)
         tickets = [str(crowd.tickets[place - 1]) for place in places]
         streams = [await stack.enter_async_context(listening(http, crowd.token(place))) for place in places]
@@ -285,10 +291,7 @@ async def test_whoever_has_gone_is_not_heard_any_more(
     redis_server: RedisServer, redis: Redis, event: str, live_line: Line
 ) -> None:
     async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(running(Api(redis_server.url, heartbeat_ttl=8)))
-        await configure(http, event, rate=0, burst=0)
-        crowd = Crowd(event, await fill(live_line, event, PEOPLE))
-        await stack.enter_async_context(publishing(live_line, event))
+        http, crowd = await stack.enter_async_context(forgetful(redis_server, live_line, event, heartbeat_ttl=8))
         stays = await stack.enter_async_context(listening(http, crowd.token(FAR)))
         await stays.next()
         async with listening(http, crowd.token(FAR + 1)) as goes:
