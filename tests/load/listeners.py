@@ -187,7 +187,8 @@ async def measure_crowd(crowd: int) -> None:
                 f"{sum(calls.values()):>10.0f} {events:>10.1f} {size:>10.0f} {each:>10.1f}",
                 flush=True,
             )
-            print({name: round(rate, 1) for name, rate in calls.items() if rate >= 1}, file=sys.stderr)
+            most = sorted(((rate, name) for name, rate in calls.items() if rate >= 1), reverse=True)
+            print("  of these a second:", ", ".join(f"{rate:.1f} {name}" for rate, name in most), file=sys.stderr)
             for ear in ears:
                 ear.close()
 
