@@ -129,7 +129,7 @@ def doubt(standing: Standing) -> Doubt:
 
 def eta_range(seconds: float | None, doubt: Doubt) -> tuple[int, int] | None:
     """From how many to how many seconds somebody waits whose eta() is `seconds`: [0, 0] if they need not wait, None
-    while nobody can enter. `doubt` is that of the standing, for everybody in it: it takes longer than a range (0.4 us).
+    while nobody can enter. `doubt` is that of the standing: it is worked out once for everybody in it.
     """
     if not seconds:
         return None if seconds is None else (0, 0)

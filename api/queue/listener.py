@@ -88,7 +88,9 @@ class Listener:
         self.event_id, self.ticket, self.lease = token.event_id, token.ticket, token.lease
         self.token = text
         """The newest; '' when the lease is newer than any token that was signed."""
-        self.render, self.trace_id, self.ends_at = render, trace_id, ends_at
+        self.render, self.trace_id = render, trace_id
+        self.ends_at = ends_at
+        """When the stream is as old as it may become."""
         self.told_at = 0.0
         """When something was last sent."""
         self.look_at = 0.0
