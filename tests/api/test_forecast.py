@@ -1,5 +1,7 @@
 """The wait and its range: what holds for every standing and place."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +75,21 @@ def test_a_line_in_which_people_give_up_is_as_fast_as_one_that_is_counted_down(h
     earliest, latest = told(5020, sure._replace(least_leave=0.0))
     assert earliest == low
     assert latest == pytest.approx(told(5020, MOVING)[1], rel=0.1)
+
+
+def test_who_gives_up_is_chance_and_nine_of_ten_lines_come_through_within_the_range() -> None:
+    chance, hazard = random.Random(5), 0.01
+    standing = MOVING._replace(tokens=0.0, rate=1.0, eta_rate=1.0, least_leave=hazard, most_leave=hazard)
+    low, high = told(61, standing)
+    waits = []
+    for _ in range(500):
+        seconds = 1
+        for _ in range(60):
+            # Somebody who has left by then takes no turn.
+            seconds += chance.expovariate(hazard) > seconds
+        waits.append(seconds)
+    assert sum(low <= wait <= high for wait in waits) >= 0.9 * len(waits)
+    assert high - low < 0.5 * high
 
 
 def test_nobody_in_front_of_the_first_can_give_up() -> None:

@@ -51,6 +51,14 @@ async def test_a_burst_does_not_make_the_others_hope(small: Room, workers: bool)
     assert not standing.held
 
 
+@pytest.mark.parametrize("people", [100, 1000])
+async def test_a_line_that_has_just_begun_is_none_that_many_leave(small: Room, people: int) -> None:
+    standing, _ = await stands(small, (await small.join(people))[-1])
+    # As if half a person had, in 500 person-seconds or a second of everybody's.
+    assert standing.most_leave == pytest.approx(0.25 / max(500, standing.waiting), abs=1e-5)
+    assert standing.least_leave == 0
+
+
 async def test_who_gives_up_is_counted_by_the_time_that_people_waited(small: Room) -> None:
     tickets = await small.join(1000)
     await small.reap()
