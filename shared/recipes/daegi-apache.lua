@@ -47,7 +47,8 @@ function guarded(r)
 
     local body = {}
     local ok, status, said = http.request{url = GATE, headers = headers, redirect = false, sink = ltn12.sink.table(body)}
-    if not ok or status >= 500 then return 503 end
+    -- LuaSocket takes what is no HTTP for HTTP/0.9: 200, without headers.
+    if not ok or not said or status >= 500 then return 503 end
     if status < 300 then
         for name, value in pairs(said) do
             if name:find("^x%-daegi%-") then r.headers_in[name] = value end

@@ -1,11 +1,13 @@
 """What visitors see of a guarded site while the gate, its Redis or the site itself cannot be reached."""
 
+import socketserver
+import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from shared.dev.redis_server import RedisServer
+from shared.dev.redis_server import LOCALHOST, RedisServer
 from tests.proxies.conftest import EVENT, Site, declare, new_site
 from tests.proxies.proxy import Proxy
 from tests.proxies.raw import NAVIGATION, send
@@ -69,6 +71,30 @@ def test_a_gate_that_talks_nonsense_lets_nobody_through(
 
         assert_away(site, "/checkout", site.cookie())
         assert shop.reached == []
+
+
+class Nonsense(socketserver.BaseRequestHandler):
+    """Reads a request, and says what is no HTTP to the end: some take that for HTTP/0.9, whose answers are all good."""
+
+    def handle(self) -> None:
+        self.request.recv(65_536)
+        self.request.sendall(b"welcome, whoever you are\r\n")
+
+
+def test_a_gate_that_speaks_no_http_lets_nobody_through(kind: type[Proxy], shop: Upstream) -> None:
+    with socketserver.ThreadingTCPServer((LOCALHOST, 0), Nonsense) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            with kind(gate=server.server_address[1], shop=shop.port, event=EVENT) as proxy:
+                site = new_site(proxy, shop)
+
+                for cookie in ("", site.cookie()):
+                    assert_away(site, "/checkout", cookie)
+                assert shop.reached == []
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def test_a_site_that_cannot_be_reached_is_no_reason_to_wait(kind: type[Proxy], gate: Api, shop: Upstream) -> None:
