@@ -8,20 +8,18 @@
 local event, refused = load_event()
 if refused then return refused end
 
-local left, from_line, settled = 0, 0, 0
+local left, abandoned = 0, {}
 for i = STEP, #ARGV do
   local ticket = ARGV[i]
   local has_left, _, in_line = depart(event, ticket)
-  from_line = from_line + in_line
-  if in_line == 1 and has_settled(event, ticket) then settled = settled + 1 end
+  if in_line == 1 then abandoned[#abandoned + 1] = ticket end
   if read_reservation(ticket) or call('ZSCORE', SESSIONS, ticket) then
     release_session(event, ticket)
     has_left = cancel_reservation(ticket) or has_left
   end
   if has_left then left = left + 1 end
 end
-event.waiting = event.waiting - from_line
-count_abandoned(event, from_line, settled)
+count_abandoned(event, abandoned)
 save_state(event)
 add_to_total('left', left)
 return left

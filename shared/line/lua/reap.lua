@@ -55,17 +55,15 @@ for _, key in ipairs({HEARTBEAT, CALLED}) do
 end
 local expired, more = 0, false
 local function expire(key, oldest)
-  local most, from_line, settled = limit - expired, 0, 0
+  local most, abandoned = limit - expired, {}
   local silent = call('ZRANGEBYSCORE', key, '-inf', int(oldest), 'LIMIT', 0, most)
   for _, ticket in ipairs(silent) do
     local had_place, _, in_line = depart(event, ticket)
-    from_line = from_line + in_line
-    if in_line == 1 and has_settled(event, ticket) then settled = settled + 1 end
+    if in_line == 1 then abandoned[#abandoned + 1] = ticket end
     if had_place then expired = expired + 1 end
   end
-  event.waiting = event.waiting - from_line
-  count_head_departures(event, from_line)
-  count_abandoned(event, from_line, settled)
+  count_head_departures(event, #abandoned)
+  count_abandoned(event, abandoned)
   more = more or #silent == most
 end
 

@@ -58,7 +58,7 @@ class State:
     entering: float = 0.0
     absences: float = 0.0
     gave_up: float = 0.0
-    gave_up_late: float = 0.0
+    gave_up_settled: float = 0.0
     gave_up_time: float = 0.0
     gave_up_at: int | None = None
     gave_up_line: int = 0
@@ -380,19 +380,19 @@ class Event:
         if not departed and state.gave_up_at is not None and 0 <= self.now - since < 1000:
             return
         state.gave_up += len(departed)
-        state.gave_up_late += sum(self.now - ticket / 1000 >= SETTLED for ticket in departed)
+        state.gave_up_settled += sum(self.now - ticket / 1000 >= SETTLED for ticket in departed)
         state.gave_up_time += min(line, before) * max(0, self.now - since) / 1000
         if state.gave_up_time > MEMORY * max(FEW, line):
-            state.gave_up, state.gave_up_late, state.gave_up_time = (
+            state.gave_up, state.gave_up_settled, state.gave_up_time = (
                 state.gave_up / 2,
-                state.gave_up_late / 2,
+                state.gave_up_settled / 2,
                 state.gave_up_time / 2,
             )
         state.gave_up_at, state.gave_up_line = self.now, line
 
     def _hazards(self) -> tuple[float, float]:
         time = max(500, self.state.gave_up_time, len(self.line)) / 100_000
-        least = max(0, sqrt(self.state.gave_up_late) - 0.5) ** 2 / time
+        least = max(0, sqrt(self.state.gave_up_settled) - 0.5) ** 2 / time
         most = (sqrt(self.state.gave_up) + 0.5) ** 2 / time
         return floor(min(least, 16_383)) / 100_000, ceil(min(most, 16_383)) / 100_000
 

@@ -21,27 +21,26 @@ local DEVIATION = 0.5
 -- The shares travel as parts of a hundred thousand, in 14 bits each.
 local HAZARD_UNIT, HIGHEST_HAZARD = 100000, 16383
 
--- Notes that the line has changed: so many gave up, and of those so many who had settled. To be called when the door has
--- moved, too: else nobody knows how many waited meanwhile. Whoever came or went since the last time counts as if they had
--- not been there: the shortest time in which so many gave up.
-local function count_abandoned(event, people, settled)
+-- Notes that these tickets have just been taken out of the line because their holders gave up. To be called when the door
+-- has moved, too: else nobody knows how many waited meanwhile. Whoever came or went since the last time counts as if they
+-- had not been there: the shortest time in which so many gave up.
+local function count_abandoned(event, tickets)
+  event.waiting = event.waiting - #tickets
   local state, now, line = event.state, event.now, event.waiting
   local elapsed = now - (state.gave_up_at or now)
-  if people == 0 and state.gave_up_at and elapsed >= 0 and elapsed < PAUSE then return end
+  if #tickets == 0 and state.gave_up_at and elapsed >= 0 and elapsed < PAUSE then return end
   read_state(event, 'gave_up_line')
-  local given_up, late = (state.gave_up or 0) + people, (state.gave_up_late or 0) + settled
+  local gave_up, settled = (state.gave_up or 0) + #tickets, state.gave_up_settled or 0
+  for _, ticket in ipairs(tickets) do
+    if now - tonumber(ticket) / 1000 >= SETTLED then settled = settled + 1 end
+  end
   local time = (state.gave_up_time or 0) + min(line, state.gave_up_line or line) * max(0, elapsed) / 1000
-  if time > MEMORY * max(FEW, line) then given_up, late, time = given_up / 2, late / 2, time / 2 end
-  set_state(event, 'gave_up', given_up)
-  set_state(event, 'gave_up_late', late)
+  if time > MEMORY * max(FEW, line) then gave_up, settled, time = gave_up / 2, settled / 2, time / 2 end
+  set_state(event, 'gave_up', gave_up)
+  set_state(event, 'gave_up_settled', settled)
   set_state(event, 'gave_up_time', time)
   set_state(event, 'gave_up_at', now)
   set_state(event, 'gave_up_line', line)
-end
-
--- Whether somebody had settled.
-local function has_settled(event, ticket)
-  return event.now - tonumber(ticket) / 1000 >= SETTLED
 end
 
 -- The share of those in line that gives up in a second, in hundred-thousandths: at least, as the settled do, and at most,
@@ -49,7 +48,7 @@ end
 local function hazards(event)
   local state = event.state
   local time = max(state.gave_up_time or 0, WATCHED, WATCHED_EACH * event.waiting) / HAZARD_UNIT
-  local least = max(0, math.sqrt(state.gave_up_late or 0) - DEVIATION) ^ 2 / time
+  local least = max(0, math.sqrt(state.gave_up_settled or 0) - DEVIATION) ^ 2 / time
   local most = (math.sqrt(state.gave_up or 0) + DEVIATION) ^ 2 / time
   return floor(min(least, HIGHEST_HAZARD)), math.ceil(min(most, HIGHEST_HAZARD))
 end

@@ -136,7 +136,7 @@ local function open_door(event, door, grace)
   if examined > 0 then
     count_head_departures(event, examined)
     count_turns(event, called, examined - called)
-    count_abandoned(event, 0, 0)
+    count_abandoned(event, {})
   end
   return examined
 end

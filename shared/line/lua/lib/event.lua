@@ -43,7 +43,7 @@ local function load_event()
     inside = nil, sessions_lost = false,
   }
   read_state(event, 'schema', 'last', 'tokens', 'refilled', 'head_at', 'head_now', 'head_before', 'entering', 'absences',
-    'turns_seen', 'gave_up', 'gave_up_late', 'gave_up_time', 'gave_up_at', 'relog', 'session_clock')
+    'turns_seen', 'gave_up', 'gave_up_settled', 'gave_up_time', 'gave_up_at', 'relog', 'session_clock')
   local state = event.state
   if state.schema and state.schema ~= SCHEMA then
     return nil, redis.error_reply('SCHEMA the state of this event is of version ' .. state.schema
